@@ -1,0 +1,296 @@
+"""What a batch of training clips goes through, in PyTorch, on the training device, seeded.
+
+Waveforms meet rooms, equalisers, noise and cut edges; then the power spectrogram, still linear in
+frequency, is warped (vocal-tract length, tempo, pitch) and the finished features are masked. Warping
+the spectrogram rather than the waveform makes every clip another speaker at the price of one
+interpolation. Validation and test never come here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import config
+
+N_ROOMS = 64
+"""Room responses made at the start and drawn from: cheap, and as varied as a batch needs."""
+
+
+class Augmenter:
+    """All augmentation, with its own random generator so that the same seed gives the same clips.
+
+    Parameters
+    ----------
+    settings : probabilities and strengths
+    sample_rate : Hz
+    noises : recordings of noise, float32 (samples,) each, or none
+    device : where batches live; random numbers are always drawn on the CPU, alike on all devices
+    """
+
+    def __init__(self, settings: config.AugmentationSettings, sample_rate: int,
+                 noises: list[np.ndarray] | None = None, device: str = "cpu", seed: int = 0) -> None:
+        self.settings, self.sample_rate, self.device = settings, sample_rate, device
+        self.noises = [torch.from_numpy(noise) for noise in noises or []]
+        self.random = torch.Generator()
+        self.reseed(seed)
+        self.rooms = simulate_rooms(N_ROOMS, sample_rate, self.random).to(device)
+
+    def reseed(self, seed: int) -> None:
+        """Start the random sequence anew; called for each epoch, so that training can resume."""
+        self.random.manual_seed(seed)
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Uniform random numbers, float32 `shape`, on the training device."""
+        draw = torch.rand(shape, generator=self.random) * (high - low) + low
+        return draw.to(self.device)
+
+    def chosen(self, probability: float, batch: int) -> Tensor:
+        """Which clips of the batch a part applies to: float32 (batch, 1) of 0 and 1."""
+        return (self.uniform(0, 1, batch, 1) < probability).float()
+
+    def waveforms(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveform part.
+
+        Parameters
+        ----------
+        clips : float32 (batch, samples), each word centred between zeros
+        digits : int64 (batch,) class indices
+
+        Returns
+        -------
+        clips : float32 (batch, samples), and digits : int64 (batch,), where clips that were
+            replaced by noise alone have become "no digit"
+        """
+        clips, digits = self.remove_speech(self.shifted(clips), digits)
+        clips = self.filtered(clips)
+        span = speech_span(clips)
+        clips = self.noisy(clips)
+        clips = self.trimmed(clips, span)
+        return self.distorted(clips), digits
+
+    def shifted(self, clips: Tensor) -> Tensor:
+        """Move each word to a random place in its window; words are never pushed out of it."""
+        batch, samples = clips.shape
+        sounding = (clips != 0).float()
+        first = sounding.argmax(dim=1)
+        last = samples - 1 - sounding.flip(1).argmax(dim=1)
+        target = (self.uniform(0, 1, batch) * (samples - last + first)).long()
+        moves = ((target - first) * self.chosen(self.settings.shift, batch).squeeze(1).long())
+        index = (torch.arange(samples, device=clips.device) - moves.unsqueeze(1)) % samples
+        return clips.gather(1, index)
+
+    def remove_speech(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn some clips into hum, clicks or nothing; noise follows. Their answer is "no digit"."""
+        batch, samples = clips.shape
+        gone = self.chosen(self.settings.non_speech, batch)
+        if not gone.any():
+            return clips, digits
+        time = torch.arange(samples, device=clips.device) / self.sample_rate
+        base = self.uniform(40, 400, batch, 1)
+        hum = sum(torch.sin(2 * math.pi * k * base * time) * self.uniform(0, 0.1, batch, 1)
+                  for k in (1, 2, 3))
+        clicks = (self.uniform(0, 1, batch, samples) < 3 / samples).float() * 0.5
+        kind = self.uniform(0, 3, batch, 1).floor()
+        other = hum * (kind == 0) + clicks * (kind == 1)
+        digits = torch.where(gone.squeeze(1) > 0, torch.full_like(digits, config.REJECT), digits)
+        return torch.where(gone > 0, other, clips), digits
+
+    def filtered(self, clips: Tensor) -> Tensor:
+        """Room response and random equaliser, both as one multiplication in the Fourier domain."""
+        batch, samples = clips.shape
+        size = 2 * samples
+        spectrum = torch.fft.rfft(clips, size)
+        in_room = self.chosen(self.settings.room, batch)
+        index = (self.uniform(0, 1, batch) * len(self.rooms)).long()
+        rooms = torch.fft.rfft(self.rooms[index], size)
+        spectrum = spectrum * torch.where(in_room > 0, rooms, torch.ones_like(rooms))
+        equalised = self.chosen(self.settings.band_limit, batch)
+        spectrum = spectrum * torch.where(equalised > 0, self.equaliser(batch, spectrum.shape[1]), 1.0)
+        return torch.fft.irfft(spectrum, size)[:, :samples]
+
+    def equaliser(self, batch: int, bins: int) -> Tensor:
+        """Random smooth responses with random band edges, float32 (batch, bins), linear gain."""
+        frequency = torch.linspace(0, self.sample_rate / 2, bins, device=self.device)
+        points = torch.randn((batch, 1, 7), generator=self.random).to(self.device) * 5
+        decibels = F.interpolate(points, bins, mode="linear", align_corners=True).squeeze(1)
+        low = self.uniform(20, 400, batch, 1)
+        high = self.uniform(0.55, 1.0, batch, 1) * self.sample_rate / 2
+        # 24 dB an octave beyond the edges, the slope of a cheap microphone's cut-off
+        octaves = (torch.log2(low / frequency.clamp(min=1)).clamp(min=0)
+                   + torch.log2(frequency.clamp(min=1) / high).clamp(min=0))
+        return 10 ** ((decibels - 24 * octaves) / 20)
+
+    def noisy(self, clips: Tensor) -> Tensor:
+        """Add coloured noise, babble of the other clips, and recorded noise, each at its own SNR."""
+        batch, samples = clips.shape
+        level = loudness(clips)
+        parts = [(self.settings.noise, self.coloured(batch, samples))]
+        if self.settings.babble > 0:
+            parts.append((self.settings.babble, self.babble(clips)))
+        if self.noises and self.settings.recorded > 0:
+            parts.append((self.settings.recorded, self.recordings(batch, samples)))
+        mixed = clips
+        for probability, noise in parts:
+            snr = self.uniform(*self.settings.snr_db, batch, 1)
+            gain = level / loudness(noise) * 10 ** (-snr / 20)
+            mixed = mixed + noise * gain * self.chosen(probability, batch)
+        return mixed
+
+    def coloured(self, batch: int, samples: int) -> Tensor:
+        """Noise with a power spectrum of 1/f^a, a from 0 (white) over 1 (pink) to 2 (brown)."""
+        white = torch.randn((batch, samples), generator=self.random).to(self.device)
+        spectrum = torch.fft.rfft(white)
+        frequency = torch.arange(1, spectrum.shape[1] + 1, device=self.device).float()
+        slope = self.uniform(0, 2, batch, 1) / 2
+        return torch.fft.irfft(spectrum * frequency ** -slope, samples)
+
+    def babble(self, clips: Tensor) -> Tensor:
+        """Three other clips of the batch, each from another place in time."""
+        batch, samples = clips.shape
+        moves = (self.uniform(0, 1, 3) * samples).long().tolist()
+        order = [torch.randperm(batch, generator=self.random).to(self.device) for _ in moves]
+        return sum(clips[index].roll(move, dims=1) for index, move in zip(order, moves, strict=True))
+
+    def recordings(self, batch: int, samples: int) -> Tensor:
+        """Random stretches of the recorded noises; short ones are repeated."""
+        rows = []
+        for which, where in self.uniform(0, 1, batch, 2).tolist():
+            noise = self.noises[int(which * len(self.noises))]
+            noise = noise.repeat(-(-samples // len(noise))) if len(noise) < samples else noise
+            start = int(where * (len(noise) - samples + 1))
+            rows.append(noise[start:start + samples])
+        return torch.stack(rows).to(self.device)
+
+    def trimmed(self, clips: Tensor, span: tuple[Tensor, Tensor]) -> Tensor:
+        """Cut the noise off before and after the word, as voice activity detection does."""
+        batch, samples = clips.shape
+        margin = self.sample_rate * self.uniform(0.0, 0.15, batch, 2)
+        time = torch.arange(samples, device=clips.device)
+        inside = (time >= span[0] - margin[:, :1]) & (time <= span[1] + margin[:, 1:])
+        keep = (self.chosen(self.settings.trim, batch) == 0) | inside
+        return clips * keep
+
+    def distorted(self, clips: Tensor) -> Tensor:
+        """Gain, clipping and 8-bit mu-law companding (ITU-T G.711)."""
+        batch = len(clips)
+        peak = clips.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
+        clips = clips / peak
+        ceiling = torch.where(self.chosen(self.settings.clipping, batch) > 0,
+                              self.uniform(0.1, 0.6, batch, 1), torch.ones_like(peak))
+        clips = clips.clamp(-ceiling, ceiling)
+        scale = 10 ** (self.uniform(-30, 0, batch, 1) * self.chosen(self.settings.gain, batch) / 20)
+        clips = clips * scale
+        compressed = torch.sign(clips) * torch.log1p(255 * clips.abs()) / math.log(256)
+        quantised = (compressed * 127).round() / 127
+        decoded = torch.sign(quantised) * (256 ** quantised.abs() - 1) / 255
+        return torch.where(self.chosen(self.settings.codec, batch) > 0, decoded, clips)
+
+    def spectrograms(self, power: Tensor) -> Tensor:
+        """Warp power spectrograms, float32 (batch, bins, frames): vocal tract, tempo, pitch.
+
+        Vocal-tract-length perturbation after Jaitly and Hinton (2013); speed moves tempo, pitch and
+        formants together, as a tape does.
+        """
+        batch = len(power)
+        power = self.repitched(power)
+
+        def factor(probability: float, span: float) -> Tensor:
+            draw = self.uniform(-span, span, batch, 1) * self.chosen(probability, batch)
+            return torch.exp(draw)
+
+        speed = factor(self.settings.speed, self.settings.speed_range)
+        tempo = speed * factor(self.settings.tempo, self.settings.tempo_range)
+        formants = speed * factor(self.settings.vtlp, self.settings.vtlp_range)
+        return warp(power, formants, tempo)
+
+    def repitched(self, power: Tensor) -> Tensor:
+        """Move the harmonics and leave the formants: the envelope is kept, the fine structure warped.
+
+        The envelope is the low-quefrency part of the real cepstrum (Oppenheim and Schafer 1968).
+        """
+        if self.settings.pitch <= 0:
+            return power
+        logarithm = power.clamp(min=1e-10).log()
+        cepstrum = torch.fft.rfft(torch.cat([logarithm, logarithm[:, 1:-1].flip(1)], 1), dim=1)
+        cepstrum[:, 20:] = 0
+        envelope = torch.fft.irfft(cepstrum, 2 * (power.shape[1] - 1), dim=1)[:, :power.shape[1]]
+        batch = len(power)
+        moved = self.chosen(self.settings.pitch, batch)
+        factors = torch.exp(self.uniform(-self.settings.pitch_range, self.settings.pitch_range,
+                                         batch, 1) * moved)
+        fine = warp(logarithm - envelope, factors, torch.ones_like(factors))
+        return torch.where(moved.unsqueeze(2) > 0, (envelope + fine).exp(), power)
+
+    def masked(self, features: Tensor) -> Tensor:
+        """SpecAugment (Park et al. 2019): hide a run of bands and a run of frames behind the mean."""
+        batch, bands, frames = features.shape
+        for axis, length, share in ((1, bands, 0.2), (2, frames, 0.15)):
+            width = (self.uniform(0, share, batch) * length).view(-1, 1)
+            start = self.uniform(0, 1, batch).view(-1, 1) * (length - width)
+            place = torch.arange(length, device=features.device)
+            hidden = (place >= start) & (place < start + width)
+            hidden &= self.chosen(self.settings.spec_mask, batch) > 0
+            features = features.masked_fill(hidden.unsqueeze(3 - axis), 0.0)
+        return features
+
+    def mixed(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mixup (Zhang et al. 2018): blend pairs of clips and their target probabilities."""
+        if self.settings.mixup <= 0:
+            return features, targets
+        batch = len(features)
+        share = self.uniform(0, 0.4, batch, 1) * self.chosen(self.settings.mixup, batch)
+        order = torch.randperm(batch, generator=self.random).to(features.device)
+        features = features.lerp(features[order], share.unsqueeze(2))
+        return features, targets.lerp(targets[order], share)
+
+
+def warp(picture: Tensor, frequency: Tensor, time: Tensor) -> Tensor:
+    """Stretch (batch, bins, frames) about bin 0 and the middle frame, bilinearly.
+
+    `frequency` and `time`, (batch, 1): a factor above 1 moves energy to higher bins, or makes the
+    clip faster. What comes from outside the picture is its edge.
+    """
+    _, bins, frames = picture.shape
+    rows = (torch.linspace(0, 2, bins, device=picture.device) / frequency - 1).unsqueeze(2)
+    columns = (torch.linspace(-1, 1, frames, device=picture.device) * time).unsqueeze(1)
+    grid = torch.stack([columns.expand(-1, bins, -1), rows.expand(-1, -1, frames)], dim=3)
+    return F.grid_sample(picture.unsqueeze(1), grid, mode="bilinear", padding_mode="border",
+                         align_corners=True).squeeze(1)
+
+
+def loudness(clips: Tensor) -> Tensor:
+    """RMS of the sounding samples, float32 (batch, 1); zeros around a word do not count."""
+    sounding = (clips.abs() > 1e-4).float()
+    power = clips.square().sum(dim=1, keepdim=True) / sounding.sum(dim=1, keepdim=True).clamp(min=1)
+    return power.sqrt().clamp(min=1e-3)
+
+
+def speech_span(clips: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last audible sample of each clip, float32 (batch, 1) each."""
+    samples = clips.shape[1]
+    audible = (clips.abs() > 0.01 * clips.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)).float()
+    first = audible.argmax(dim=1, keepdim=True).float()
+    last = samples - 1 - audible.flip(1).argmax(dim=1, keepdim=True).float()
+    return first, last
+
+
+def simulate_rooms(count: int, sample_rate: int, random: torch.Generator) -> Tensor:
+    """Room responses as exponentially decaying noise behind a direct sound (Polack 1988).
+
+    Returns float32 (count, 0.4 s of samples); reverberation times are 0.08 to 0.6 s and the
+    direct-to-reverberant ratio is 0 to 15 dB.
+    """
+    samples = int(0.4 * sample_rate)
+    time = torch.arange(samples) / sample_rate
+    decay = torch.rand((count, 1), generator=random) * 0.52 + 0.08
+    tail = torch.randn((count, samples), generator=random) * 10 ** (-3 * time / decay)
+    tail[:, :int(0.002 * sample_rate)] = 0
+    ratio = torch.rand((count, 1), generator=random) * 15
+    tail = tail / tail.square().sum(dim=1, keepdim=True).sqrt() * 10 ** (-ratio / 20)
+    tail[:, 0] = 1.0
+    return tail

@@ -1,0 +1,154 @@
+"""The one front end: a batch of waveforms becomes a batch of pictures.
+
+Training, evaluation, the live script and export all build :class:`FrontEnd` from the same
+:class:`config.FeatureSettings`, so that what a network learns on is what it later hears.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import config
+
+
+def _import_torchaudio():
+    """Import torchaudio also where its compiled extension can't be loaded.
+
+    The last Linux wheel is linked against CUDA and raises OSError beside a CPU-only torch. What is
+    used here (spectrogram, mel filters, DCT) is plain PyTorch and does not need the extension.
+    """
+    try:
+        import torchaudio
+    except OSError:
+        for name in [name for name in sys.modules if name.startswith("torchaudio")]:
+            del sys.modules[name]
+        stand_in = types.ModuleType("torchaudio._extension")
+        stand_in._IS_TORCHAUDIO_EXT_AVAILABLE = False
+        stand_in._check_cuda_version = lambda: None
+        stand_in.fail_if_no_align = lambda function: function
+        sys.modules["torchaudio._extension"] = stand_in
+        import torchaudio
+    return torchaudio
+
+
+torchaudio = _import_torchaudio()
+import torchaudio.functional as F  # noqa: E402
+import torchaudio.transforms as T  # noqa: E402
+
+AMIN = 1e-10
+"""Smallest power told apart from silence; librosa's default too."""
+
+
+def fit_duration(waveform: np.ndarray, length: int) -> np.ndarray:
+    """Bring a waveform to `length` samples around its speech.
+
+    Parameters
+    ----------
+    waveform : float32 (samples,)
+    length : samples wanted
+
+    Returns
+    -------
+    float32 (length,) : shorter input is centred between zeros; of longer input the window with the
+        most energy is kept. :func:`is_cut` tells beforehand whether sound will be left out.
+    """
+    excess = len(waveform) - length
+    if excess <= 0:
+        before = -excess // 2
+        return np.pad(waveform, (before, -excess - before)).astype(np.float32, copy=False)
+    energy = np.concatenate(([0.0], np.cumsum(np.square(waveform, dtype=np.float64))))
+    start = int(np.argmax(energy[length:] - energy[:-length]))
+    return waveform[start:start + length].astype(np.float32, copy=False)
+
+
+def is_cut(waveform: np.ndarray, length: int) -> bool:
+    """Whether :func:`fit_duration` would leave out sound: the caller counts or tells it."""
+    return len(waveform) > length
+
+
+def normalize_level(waveform: np.ndarray, level_dbfs: float, frame: int = 200) -> np.ndarray:
+    """Scale float32 (samples,) so that its loudest frames have `level_dbfs` RMS, without clipping.
+
+    The level is the mean power of the loudest fifth of the frames of `frame` samples, so that
+    silence around a word does not count. Silence is returned as it is.
+    """
+    n_frames = max(1, len(waveform) // frame)
+    frames = waveform[:n_frames * frame] if len(waveform) >= frame else waveform
+    power = np.mean(np.square(frames.reshape(n_frames, -1), dtype=np.float64), axis=1)
+    loudest = float(np.mean(np.sort(power)[-max(1, n_frames // 5):]))
+    if loudest < 1e-12:
+        return waveform
+    gain = 10 ** (level_dbfs / 20) / np.sqrt(loudest)
+    gain = min(gain, 1.0 / float(np.abs(waveform).max()))
+    return (waveform * np.float32(gain)).astype(np.float32, copy=False)
+
+
+class FrontEnd(nn.Module):
+    """Waveforms to features, in PyTorch, on whatever device it is moved to.
+
+    Input: float32 (batch, samples) in [-1, 1]. Output: float32 (batch, n_features, frames) with
+    ``frames = samples // hop_length + 1`` and `n_features` mel bands (log_mel), cepstral
+    coefficients times three with deltas (mfcc; Davis and Mermelstein 1980) or Fourier bins
+    (spectrogram). Mel filters are Slaney's or HTK's, area-normalised, as librosa's.
+    """
+
+    def __init__(self, settings: config.FeatureSettings, sample_rate: int) -> None:
+        super().__init__()
+        if settings.f_max > sample_rate / 2:
+            raise config.UserError(
+                f"features.f-max is {settings.f_max:g} Hz: use at most {sample_rate / 2:g}, "
+                f"half of audio.sample-rate")
+        self.settings = settings
+        self.spectrogram = T.Spectrogram(n_fft=settings.n_fft, hop_length=settings.hop_length,
+                                         power=2.0, center=True, pad_mode="constant")
+        n_bins = settings.n_fft // 2 + 1
+        self.mel_scale = T.MelScale(settings.n_mels, sample_rate, settings.f_min, settings.f_max,
+                                    n_bins, norm="slaney", mel_scale=settings.mel_scale)
+        self.register_buffer("dct", F.create_dct(settings.n_mfcc, settings.n_mels, norm="ortho"),
+                             persistent=False)
+
+    @property
+    def n_features(self) -> int:
+        """Rows of the picture."""
+        if self.settings.kind == "log_mel":
+            return self.settings.n_mels
+        if self.settings.kind == "mfcc":
+            return self.settings.n_mfcc * (3 if self.settings.deltas else 1)
+        return self.settings.n_fft // 2 + 1
+
+    def power(self, waveforms: Tensor) -> Tensor:
+        """Power spectrogram or mel spectrogram, float32 (batch, bins, frames), before the logarithm."""
+        power = self.spectrogram(waveforms)
+        return power if self.settings.kind == "spectrogram" else self.mel_scale(power)
+
+    def from_power(self, power: Tensor) -> Tensor:
+        """Logarithm, cepstrum and per-clip normalisation of what :meth:`power` returned."""
+        decibels = 10.0 * torch.log10(power.clamp(min=AMIN))
+        peak = decibels.amax(dim=(1, 2), keepdim=True)
+        features = torch.maximum(decibels, peak - self.settings.floor_db)
+        if self.settings.kind == "mfcc":
+            features = (features.transpose(1, 2) @ self.dct).transpose(1, 2)
+            if self.settings.deltas:
+                velocity = F.compute_deltas(features)
+                features = torch.cat([features, velocity, F.compute_deltas(velocity)], dim=1)
+        return self.normalize(features)
+
+    def normalize(self, features: Tensor) -> Tensor:
+        """Per-clip normalisation of (batch, n_features, frames), as the settings ask."""
+        if self.settings.normalization == "none":
+            return features
+        # Cepstra differ in scale from row to row; the bands of a spectrum do not.
+        dims = (2,) if self.settings.kind == "mfcc" else (1, 2)
+        features = features - features.mean(dim=dims, keepdim=True)
+        if self.settings.normalization == "mean_variance":
+            deviation = features.square().mean(dim=dims, keepdim=True).sqrt()
+            features = features / deviation.clamp(min=1e-3)
+        return features
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        return self.from_power(self.power(waveforms))

