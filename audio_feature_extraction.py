@@ -105,7 +105,7 @@ class FrontEnd(nn.Module):
                 f"half of audio.sample-rate")
         self.settings = settings
         self.spectrogram = T.Spectrogram(n_fft=settings.n_fft, hop_length=settings.hop_length,
-                                         power=2.0, center=True, pad_mode="constant")
+                                         power=None, center=True, pad_mode="constant")
         n_bins = settings.n_fft // 2 + 1
         self.mel_scale = T.MelScale(settings.n_mels, sample_rate, settings.f_min, settings.f_max,
                                     n_bins, norm="slaney", mel_scale=settings.mel_scale)
@@ -122,12 +122,14 @@ class FrontEnd(nn.Module):
         return self.settings.n_fft // 2 + 1
 
     def power(self, waveforms: Tensor) -> Tensor:
-        """Power spectrogram or mel spectrogram, float32 (batch, bins, frames), before the logarithm."""
-        power = self.spectrogram(waveforms)
-        return power if self.settings.kind == "spectrogram" else self.mel_scale(power)
+        """Power spectrogram, float32 (batch, n_fft // 2 + 1, frames), linear in frequency."""
+        spectrum = self.spectrogram(waveforms)
+        return spectrum.real.square() + spectrum.imag.square()
 
     def from_power(self, power: Tensor) -> Tensor:
-        """Logarithm, cepstrum and per-clip normalisation of what :meth:`power` returned."""
+        """Mel filters, logarithm, cepstrum and per-clip normalisation, as the settings ask."""
+        if self.settings.kind != "spectrogram":
+            power = self.mel_scale(power)
         decibels = 10.0 * torch.log10(power.clamp(min=AMIN))
         peak = decibels.amax(dim=(1, 2), keepdim=True)
         features = torch.maximum(decibels, peak - self.settings.floor_db)

@@ -44,7 +44,7 @@ def _option(name: str) -> str:
 
 def _within(group: object, low: float, high: float, *names: str) -> None:
     """Refuse settings outside low..high, naming the option as it is typed."""
-    prefix = type(group).__name__.removesuffix("Settings").lower()
+    prefix = type(group).__name__.removesuffix("Settings").lower().replace("feature", "features")
     for name in names:
         value = getattr(group, name)
         _check(value is None or low <= value <= high,
@@ -232,7 +232,7 @@ class AugmentationSettings:
 class ModelSettings:
     """Size of the networks."""
 
-    cnn_width: int = 48
+    cnn_width: int = 40
     """Channels of the CNN's middle layers."""
     rnn_width: int = 96
     """Hidden units of the LSTM in each direction."""

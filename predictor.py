@@ -78,7 +78,12 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     if not path.is_file():
         raise config.UserError(f"{path}: no such model file; train one with: python train.py")
     try:
-        content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        stream = io.BytesIO(path.read_bytes())
+        with zipfile.ZipFile(stream) as archive:  # torch.load itself does not check the sums
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile
+        stream.seek(0)
+        content = torch.load(stream, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError,
             zipfile.BadZipFile):
         raise config.UserError(f"{path}: truncated, altered or not a model file; make it again with: "

@@ -1,0 +1,146 @@
+"""eSpeak NG in process: any text, in any of its voices or a made-up one, as a waveform.
+
+The library and its data come with the wheel ``espeakng-loader``; ``ctypes`` calls it, so there is no
+program to install and no process to start. Reference: ``speak_lib.h`` of eSpeak NG 1.52.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import config
+
+SAMPLE_RATE = 22050
+"""Hz of everything eSpeak NG says."""
+LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "nl", "sv", "no", "da", "pl", "cs", "ru", "uk", "ro",
+             "hu", "fi", "el", "tr", "ar", "fa", "hi", "bn", "ta", "te", "mr", "gu", "kn", "ml", "pa",
+             "ur", "ne", "id", "sw", "ka", "bg", "hr", "ja", "ko", "vi", "he", "et", "sq", "is", "eu")
+"""Languages whose dictionaries are taken along; all others would only cost time to copy."""
+_RETRIEVAL_SYNCHRONOUS = 2
+_RATE, _PITCH, _PITCH_RANGE = 1, 3, 4
+_UTF8, _PHONEMES_IN_BRACKETS = 1, 0x100
+_IPA = 2
+_INSTALL = "install it with: pip install espeakng-loader"
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+class Espeak:
+    """One private copy of the eSpeak NG library, in its initial state.
+
+    eSpeak keeps phases and random numbers from one utterance to the next and never resets them. Loading
+    a fresh copy of the library for each instance makes the sound depend on the calls to this instance
+    alone, so the same calls give the same samples in every process. Copying the data too keeps clear
+    of the library's limit of 160 bytes for the path to it, and lets :meth:`add_voice` write voices.
+
+    Raises
+    ------
+    config.UserError : the wheel is missing or broken; says how to install it
+    """
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="espeak-", ignore_cleanup_errors=True)
+        self._data, library = _copy_installation(Path(self._folder.name))
+        try:
+            self._library = ctypes.CDLL(str(library))
+            self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+            rate = self._library.espeak_Initialize(_RETRIEVAL_SYNCHRONOUS, 0, os.fsencode(self._data), 1)
+        except (OSError, AttributeError) as error:
+            raise config.UserError(f"eSpeak NG can't be loaded ({error}): {_INSTALL}") from None
+        if rate != SAMPLE_RATE:
+            raise config.UserError(f"eSpeak NG has no usable data: {_INSTALL}")
+        self._pieces: list[np.ndarray] = []
+        self._callback = _CALLBACK(self._receive)  # kept: ctypes does not hold a reference
+        self._library.espeak_SetSynthCallback(self._callback)
+        self._voice = ""
+        self.seed(0)
+
+    def _receive(self, samples, count: int, _events) -> int:
+        if samples and count > 0:
+            self._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
+
+    def seed(self, seed: int) -> None:
+        """Seed the noise of breath and fricatives (older versions have no such function)."""
+        if hasattr(self._library, "espeak_ng_SetRandSeed"):
+            self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
+        if sys.platform != "win32":  # on Windows the copied DLL brings a generator of its own
+            ctypes.CDLL(None).srand(ctypes.c_uint(seed % 2**31))
+
+    def add_voice(self, name: str, lines: list[str]) -> None:
+        """Add a voice variant; afterwards ``en-us+name`` can be spoken with."""
+        text = "\n".join(["language variant", f"name {name}", *lines, ""])
+        (self._data / "voices" / "!v" / name).write_text(text, encoding="utf-8")
+
+    def variants(self) -> list[str]:
+        """Names of all voice variants, sorted."""
+        return sorted(path.name for path in (self._data / "voices" / "!v").iterdir())
+
+    def _use(self, voice: str) -> None:
+        if voice == self._voice:
+            return
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise ValueError(f"eSpeak NG has no voice {voice!r}")
+        self._voice = voice
+
+    def speak(self, text: str, voice: str = "en-us", rate: int = 160, pitch: int = 50,
+              pitch_range: int = 50) -> np.ndarray:
+        """Say `text`.
+
+        Parameters
+        ----------
+        text : words, or eSpeak's phoneme mnemonics in double brackets
+        voice : language, or language+variant
+        rate : words a minute, 80 to 450
+        pitch, pitch_range : 0 to 100; 50 is the voice's own
+
+        Returns
+        -------
+        waveform : float32 (samples,), in [-1, 1], at :data:`SAMPLE_RATE`
+        """
+        self._use(voice)
+        for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_PITCH_RANGE, pitch_range)):
+            self._library.espeak_SetParameter(parameter, int(value), 0)
+        self._pieces = []
+        data = text.encode() + b"\0"
+        flags = _UTF8 | _PHONEMES_IN_BRACKETS
+        self._library.espeak_Synth(data, ctypes.c_size_t(len(data)), 0, 1, 0, flags, None, None)
+        self._library.espeak_Synchronize()
+        if not self._pieces:
+            return np.zeros(0, np.float32)
+        return np.concatenate(self._pieces).astype(np.float32) / np.float32(32768)
+
+    def phonemes(self, text: str, voice: str = "en-us", ipa: bool = False) -> str:
+        """How `voice` pronounces `text`: IPA, or eSpeak's mnemonics with a space between any two."""
+        self._use(voice)
+        pointer = ctypes.c_char_p(text.encode())
+        mode = _IPA if ipa else ord(" ") << 8
+        return self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _UTF8, mode).decode().strip()
+
+
+def _copy_installation(target: Path) -> tuple[Path, Path]:
+    """Copy the library and the data that English and the accents need; return both new paths."""
+    try:
+        import espeakng_loader
+
+        data, library = Path(espeakng_loader.get_data_path()), Path(espeakng_loader.get_library_path())
+    except (ImportError, RuntimeError):
+        raise config.UserError(f"eSpeak NG is not installed: {_INSTALL}") from None
+    new_data = target / "espeak-ng-data"
+    try:
+        for folder in ("lang", "voices"):
+            shutil.copytree(data / folder, new_data / folder)
+        wanted = ["phontab", "phonindex", "phondata", "intonations"]
+        wanted += [f"{language}_dict" for language in LANGUAGES]
+        for name in wanted:
+            if (data / name).exists():
+                shutil.copyfile(data / name, new_data / name)
+        return new_data, Path(shutil.copyfile(library, target / library.name))
+    except OSError as error:
+        raise config.UserError(f"eSpeak NG's files can't be copied ({error}): {_INSTALL}") from None

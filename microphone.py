@@ -1,0 +1,319 @@
+"""Microphones: list them, choose one, record from it, notice when it goes away.
+
+PortAudio (package ``sounddevice``) is imported by the functions that use it, so that everything
+which needs no microphone works on a machine without PortAudio.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import queue
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import config
+
+QUEUE_SECONDS = 10.0
+"""s of sound held for a reader that is busy; what comes after that is dropped and counted."""
+FIRST_BLOCK_SECONDS = 6.0
+"""s allowed for the first block: Bluetooth and sleeping sound servers take seconds to wake."""
+NEXT_BLOCK_SECONDS = 2.0
+"""s without a block after which a microphone counts as lost."""
+COMMON_RATES = (48000, 44100, 16000)
+"""Hz tried where a device refuses the rate it was asked for and its own."""
+
+_INSTALL = {
+    "Linux": "sudo apt-get install libportaudio2 (Debian, Ubuntu), dnf install portaudio (Fedora)",
+    "macOS": "brew install portaudio",
+    "Windows": "pip install --force-reinstall sounddevice (its wheel holds PortAudio)"}
+_PERMISSION = {
+    "linux": "see that it is neither muted nor at 0 % (pavucontrol, alsamixer) and that your user may "
+             "read /dev/snd (group audio)",
+    "darwin": "allow your terminal under System Settings > Privacy & Security > Microphone, then "
+              "restart it",
+    "win32": "allow it under Settings > Privacy & security > Microphone > Let desktop apps access "
+             "your microphone"}
+
+
+class MicrophoneError(config.UserError):
+    """No usable microphone; the text says what to do."""
+
+
+class DeviceLost(MicrophoneError):
+    """The microphone vanished while it was read.
+
+    `waveform`, float32 (samples,), at `sample_rate` Hz, is what had been recorded until then.
+    """
+
+    def __init__(self, message: str, waveform: np.ndarray | None = None,
+                 sample_rate: int = 0) -> None:
+        super().__init__(message)
+        self.waveform = np.zeros(0, np.float32) if waveform is None else waveform
+        self.sample_rate = sample_rate
+
+
+@dataclass(frozen=True)
+class Device:
+    """One input of the sound system."""
+
+    index: int
+    name: str
+    host_api: str
+    channels: int
+    sample_rate: int
+    is_default: bool
+
+    def __str__(self) -> str:
+        mark = "*" if self.is_default else " "
+        return (f"{mark} {self.index:3d}  {self.name} ({self.host_api}, {self.channels} channels, "
+                f"{self.sample_rate} Hz)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """float32 (samples,) of mono sound and the time (``time.monotonic``, s) at which it arrived."""
+
+    waveform: np.ndarray
+    arrived: float
+
+
+def permission_hint(platform: str | None = None) -> str:
+    """Where to look when a microphone delivers nothing but zeros, on `platform` or on this one."""
+    return _PERMISSION.get(platform or sys.platform, _PERMISSION["linux"])
+
+
+def portaudio() -> Any:
+    """The ``sounddevice`` module.
+
+    Raises
+    ------
+    MicrophoneError : it or the PortAudio library is missing; says how to install it on each system
+    """
+    try:
+        import sounddevice
+    except ImportError:
+        raise MicrophoneError("the package sounddevice is missing; install it with: "
+                              "pip install sounddevice") from None
+    except OSError:
+        ways = "; ".join(f"{system}: {way}" for system, way in _INSTALL.items())
+        raise MicrophoneError("the PortAudio library is missing, and with it every microphone "
+                              f"(--wav works all the same); install it with {ways}") from None
+    return sounddevice
+
+
+def rescan_devices() -> None:
+    """Let PortAudio look again at what is plugged in; it does so only when it starts."""
+    sound = portaudio()
+    with contextlib.suppress(sound.PortAudioError):
+        sound._terminate()
+    try:
+        sound._initialize()
+    except sound.PortAudioError as error:
+        raise MicrophoneError(f"the sound system does not start ({_reason(error)})") from None
+
+
+def list_devices() -> list[Device]:
+    """All inputs of the sound system, in PortAudio's order; empty where there is none."""
+    sound = portaudio()
+    default = sound.default.device[0]
+    with contextlib.suppress(sound.PortAudioError, ValueError):
+        default = sound.query_devices(kind="input")["index"]
+    return [Device(index, entry["name"], sound.query_hostapis(entry["hostapi"])["name"],
+                   entry["max_input_channels"], round(entry["default_samplerate"]),
+                   index == default)
+            for index, entry in enumerate(sound.query_devices())
+            if entry["max_input_channels"] > 0]
+
+
+def choose_device(wanted: str | int | None = None, devices: list[Device] | None = None) -> Device:
+    """Find an input by number, or by part of its name in any case; None is the system's default.
+
+    Of several matches an exact name wins, then the default input, then the first.
+
+    Raises
+    ------
+    MicrophoneError : there is no input at all, or none of that name; names the near ones
+    """
+    devices = list_devices() if devices is None else devices
+    if not devices:
+        raise MicrophoneError("no microphone found: plug one in, or see that the sound server runs and "
+                              "that you may use it; --wav FILE needs none")
+    if wanted is None:
+        return max(devices, key=lambda device: device.is_default)
+    text = str(wanted).strip().lower()
+    if text.isdigit():
+        matches = [device for device in devices if device.index == int(text)]
+    else:
+        matches = [device for device in devices
+                   if text in f"{device.name} {device.host_api}".lower()]
+    if not matches or not text:
+        raise MicrophoneError(f"no microphone {wanted!r}; {_near(text, devices)} "
+                              "(see --list-devices)")
+    return max(matches, key=lambda device: (device.name.lower() == text, device.is_default))
+
+
+def _near(text: str, devices: list[Device]) -> str:
+    names = {device.name.lower(): device for device in devices}
+    close = difflib.get_close_matches(text, names, n=3, cutoff=0.4)
+    label = "did you mean" if close else "there are"
+    chosen = [names[name] for name in close] or devices[:8]
+    return f"{label} " + ", ".join(f"{device.index} {device.name!r}" for device in chosen)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error.args[0]) if error.args else str(error)
+    return text.split("[")[0].strip().rstrip(".:") or type(error).__name__
+
+
+class Microphone:
+    """An open microphone: a context manager from which blocks of mono sound are read.
+
+    The callback, which runs in PortAudio's own thread, only copies into a queue.
+
+    Parameters
+    ----------
+    device : number or part of the name; None is the system's default
+    sample_rate : Hz to ask for; None is the device's own rate. A device that refuses is opened at
+        its own rate: see the attribute of the same name for what it is
+    block_ms : ms of sound in one block
+
+    Attributes
+    ----------
+    sample_rate : Hz, what the device delivers
+    overflows : blocks that the sound system or a full queue lost
+
+    Raises
+    ------
+    MicrophoneError : nothing to open, or it can't be opened
+    """
+
+    def __init__(self, device: str | int | None = None, sample_rate: int | None = None,
+                 block_ms: int = config.LiveSettings.block_ms) -> None:
+        self.device = choose_device(device)
+        self.overflows = 0
+        self._blocks: queue.Queue[tuple[float, np.ndarray]] = queue.Queue(
+            max(4, round(1000 * QUEUE_SECONDS / block_ms)))
+        self._heard = False
+        self._stream, self.sample_rate = self._open(sample_rate, block_ms)
+
+    def _open(self, wanted: int | None, block_ms: int) -> tuple[Any, int]:
+        sound = portaudio()
+        own = self.device.sample_rate
+        problem: Exception = RuntimeError("no sample rate")
+        for rate in dict.fromkeys((*COMMON_RATES, own, wanted or own)[::-1]):
+            for channels in dict.fromkeys((min(2, self.device.channels), 1)):
+                try:
+                    return sound.InputStream(
+                        device=self.device.index, samplerate=rate, channels=channels,
+                        dtype="float32", blocksize=max(1, round(rate * block_ms / 1000)),
+                        callback=self._on_sound), rate
+                except (sound.PortAudioError, ValueError) as error:
+                    problem = error
+        raise MicrophoneError(f"can't open the microphone {self.device.name!r} ({_reason(problem)}): "
+                              "close other programs that use it, or choose another "
+                              "(see --list-devices)")
+
+    def _on_sound(self, indata: np.ndarray, frames: int, when: Any, status: Any) -> None:
+        if status.input_overflow:
+            self.overflows += 1
+        try:
+            self._blocks.put_nowait((time.monotonic(), indata.copy()))
+        except queue.Full:
+            self.overflows += 1
+
+    def __enter__(self) -> Microphone:
+        sound = portaudio()
+        try:
+            self._stream.start()
+        except sound.PortAudioError as error:
+            self._stream.close()
+            raise MicrophoneError(f"the microphone {self.device.name!r} does not start "
+                                  f"({_reason(error)})") from None
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        # ends at once and without complaint, also when the device is gone
+        for end in (self._stream.abort, self._stream.close):
+            with contextlib.suppress(Exception):
+                end()
+
+    def read(self) -> Block:
+        """Wait for the next block.
+
+        Raises
+        ------
+        DeviceLost : no sound has come for `NEXT_BLOCK_SECONDS`, or the stream has ended
+        """
+        patience = NEXT_BLOCK_SECONDS if self._heard else FIRST_BLOCK_SECONDS
+        deadline = time.monotonic() + patience
+        while True:
+            active = self._stream.active  # asked before the queue: a last block is still delivered
+            try:
+                # short waits: on Windows, Ctrl-C does not interrupt a wait without an end
+                arrived, sound = self._blocks.get(timeout=0.1)
+            except queue.Empty:
+                if not active or time.monotonic() > deadline:
+                    raise DeviceLost(f"the microphone {self.device.name!r} stopped delivering sound: "
+                                     "unplugged, or the sound server ended") from None
+                continue
+            self._heard = True
+            return Block(sound.mean(axis=1, dtype=np.float32), arrived)
+
+    def discard(self) -> None:
+        """Forget what has been heard and not yet read."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._blocks.get_nowait()
+
+    def record(self, seconds: float,
+               on_block: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
+        """Read `seconds` of sound from now on, float32 (samples,) at `sample_rate`.
+
+        `on_block` is called with each block. Raises :class:`DeviceLost` with what there was.
+        """
+        wanted = max(1, round(seconds * self.sample_rate))
+        parts: list[np.ndarray] = []
+        self.discard()
+        try:
+            while sum(map(len, parts)) < wanted:
+                parts.append(self.read().waveform)
+                if on_block is not None:
+                    on_block(parts[-1])
+        except DeviceLost as error:
+            raise DeviceLost(str(error), join(parts), self.sample_rate) from None
+        return join(parts)[:wanted]
+
+
+def join(parts: list[np.ndarray]) -> np.ndarray:
+    """Float32 blocks (samples,) end to end; empty for none."""
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def record(seconds: float, device: str | int | None = None,
+           sample_rate: int | None = None) -> tuple[np.ndarray, int]:
+    """Open a microphone, record from it, close it.
+
+    Parameters
+    ----------
+    seconds : s to record
+    device : number or part of the name; None is the system's default
+    sample_rate : Hz to ask for; None is the device's own
+
+    Returns
+    -------
+    waveform : float32 (samples,), mono, in [-1, 1]
+    sample_rate : Hz that the device delivered
+
+    Raises
+    ------
+    MicrophoneError : there is none, or it can't be opened
+    DeviceLost : it vanished; the exception holds what was recorded
+    """
+    with Microphone(device, sample_rate) as opened:
+        return opened.record(seconds), opened.sample_rate

@@ -1,0 +1,138 @@
+"""Augmentation: seeded, switchable, and doing what it says."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import audio_augmentation
+import config
+from audio_augmentation import Augmenter, warp
+
+RATE = 8000
+OFF = dataclasses.replace(
+    config.AugmentationSettings(),
+    **{item.name: 0.0 for item in dataclasses.fields(config.AugmentationSettings)
+       if isinstance(item.default, float) and not item.name.endswith("_range")})
+WAVEFORM_PARTS = ("shift", "gain", "clipping", "band_limit", "codec", "noise", "babble", "room",
+                  "trim", "non_speech")
+SPECTRUM_PARTS = ("speed", "tempo", "vtlp", "pitch")
+
+
+def batch(count: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    clips = torch.zeros(count, RATE)
+    clips[:, 2000:5000] = torch.randn(count, 3000, generator=torch.Generator().manual_seed(0)) * 0.1
+    return clips, torch.arange(count) % 10
+
+
+def power(count: int = 16) -> torch.Tensor:
+    return torch.rand(count, 129, 101, generator=torch.Generator().manual_seed(0)) + 0.1
+
+
+def test_everything_off_changes_nothing():
+    clips, digits = batch()
+    augmenter = Augmenter(OFF, RATE)
+    changed, same = augmenter.waveforms(clips, digits)
+    # the level is brought to full scale; the shape stays
+    torch.testing.assert_close(changed, clips / clips.abs().amax(1, keepdim=True), atol=1e-4, rtol=1e-4)
+    assert torch.equal(same, digits)
+    torch.testing.assert_close(augmenter.spectrograms(power()), power(), rtol=1e-3, atol=1e-3)
+    features = torch.randn(4, 40, 101)
+    assert torch.equal(augmenter.masked(features), features)
+
+
+@pytest.mark.parametrize("part", WAVEFORM_PARTS)
+def test_each_waveform_part_changes_the_sound_alone(part):
+    settings = dataclasses.replace(OFF, **{part: 1.0})
+    clips, digits = batch()
+    if part == "trim":  # it removes noise around the word, so there must be some
+        clips = clips + 0.0005
+    changed, _ = Augmenter(settings, RATE).waveforms(clips, digits)
+    plain, _ = Augmenter(OFF, RATE).waveforms(clips, digits)
+    assert changed.shape == clips.shape and torch.isfinite(changed).all()
+    assert (changed - plain).abs().amax(1).gt(1e-4).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("part", SPECTRUM_PARTS)
+def test_each_spectrum_part_changes_the_spectrum(part):
+    changed = Augmenter(dataclasses.replace(OFF, **{part: 1.0}), RATE).spectrograms(power())
+    assert changed.shape == power().shape and (changed >= 0).all()
+    assert not torch.allclose(changed, power(), rtol=0.01)
+
+
+def test_same_seed_same_clips_other_seed_other_clips():
+    def run(seed: int) -> torch.Tensor:
+        return Augmenter(config.AugmentationSettings(), RATE, seed=seed).waveforms(*batch())[0]
+
+    assert torch.equal(run(1), run(1))
+    assert not torch.equal(run(1), run(2))
+
+
+def test_reseeding_repeats_an_epoch():
+    augmenter = Augmenter(config.AugmentationSettings(), RATE)
+    augmenter.reseed(5)
+    first = augmenter.waveforms(*batch())[0]
+    augmenter.waveforms(*batch())
+    augmenter.reseed(5)
+    assert torch.equal(augmenter.waveforms(*batch())[0], first)
+
+
+def test_shift_never_pushes_the_word_out():
+    clips, _ = batch(200)
+    moved = Augmenter(dataclasses.replace(OFF, shift=1.0), RATE).shifted(clips)
+    torch.testing.assert_close(moved.square().sum(1), clips.square().sum(1))
+    first = (moved != 0).float().argmax(1)
+    assert first.min() < 500 and first.max() > 4500
+    for before, after, start in zip(clips, moved, first.tolist(), strict=True):
+        assert torch.equal(after[start:start + 3000], before[2000:5000])
+
+
+@pytest.mark.parametrize("snr", [-5.0, 0.0, 20.0])
+def test_noise_comes_at_the_snr_asked_for(snr):
+    settings = dataclasses.replace(OFF, noise=1.0, snr_db=(snr, snr))
+    clips, _ = batch()
+    added = Augmenter(settings, RATE).noisy(clips) - clips
+    speech = clips[:, 2000:5000].square().mean(1)
+    measured = 10 * torch.log10(speech / added.square().mean(1))
+    assert (measured - snr).abs().max() < 0.5
+
+
+def test_recorded_noise_is_used_and_short_recordings_are_repeated():
+    noises = [np.full(300, 0.2, np.float32), np.full(50_000, 0.2, np.float32)]
+    settings = dataclasses.replace(OFF, recorded=1.0, snr_db=(0.0, 0.0))
+    clips, _ = batch()
+    added = Augmenter(settings, RATE, noises).noisy(clips) - clips
+    assert (added > 0.01).all()
+
+
+def test_removed_speech_becomes_no_digit():
+    settings = dataclasses.replace(OFF, non_speech=1.0)
+    _, digits = Augmenter(settings, RATE).waveforms(*batch())
+    assert (digits == config.REJECT).all()
+
+
+def test_warp_moves_a_line_to_where_the_factor_says():
+    picture = torch.zeros(1, 129, 101)
+    picture[0, 50] = 1.0
+    higher = warp(picture, torch.tensor([[1.2]]), torch.ones(1, 1))
+    assert higher[0, :, 50].argmax() == 60
+    picture = torch.zeros(1, 129, 101)
+    picture[0, :, 90] = 1.0  # 40 frames after the middle
+    faster = warp(picture, torch.ones(1, 1), torch.tensor([[2.0]]))
+    assert faster[0, 5].argmax() == 70
+
+
+def test_mixup_keeps_targets_a_distribution():
+    targets = torch.eye(11)
+    _, mixed = Augmenter(dataclasses.replace(OFF, mixup=1.0), RATE).mixed(
+        torch.randn(11, 40, 101), targets)
+    torch.testing.assert_close(mixed.sum(1), torch.ones(11))
+    assert not torch.equal(mixed, targets)
+
+
+def test_rooms_start_with_the_direct_sound_and_decay():
+    rooms = audio_augmentation.simulate_rooms(32, RATE, torch.Generator().manual_seed(0))
+    assert (rooms[:, 0] == 1).all()
+    early, late = rooms[:, 16:400].square().mean(1), rooms[:, -400:].square().mean(1)
+    assert (early > late).all()

@@ -1,0 +1,42 @@
+"""Temperatures and thresholds on logits whose right answer is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import calibration
+import config
+
+
+def draw(temperature: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are `temperature` times too large, with targets drawn from the true posteriors."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, (count, config.N_CLASSES))
+    cumulated = calibration.softmax(logits).cumsum(axis=1)
+    targets = (random.random((count, 1)) > cumulated).sum(axis=1)
+    return logits * temperature, targets
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_that_was_put_in_is_found(temperature):
+    assert calibration.fit_temperature(*draw(temperature)) == pytest.approx(temperature, rel=0.05)
+
+
+def test_no_clips_leave_the_temperature_alone():
+    assert calibration.fit_temperature(np.zeros((0, 11)), np.zeros(0, int)) == 1.0
+
+
+@given(share=st.floats(0.5, 0.99))
+@settings(max_examples=20, deadline=None)
+def test_the_threshold_accepts_the_share_asked_for(share):
+    logits, targets = draw(1.0, 4000)
+    posteriors = calibration.softmax(logits)
+    threshold = calibration.fit_threshold(posteriors, targets, share)
+    digits = posteriors[:, :config.REJECT]
+    right = (digits.argmax(1) == targets) & (targets != config.REJECT)
+    assert (digits[right].max(1) >= threshold).mean() == pytest.approx(share, abs=0.01)
+
+
+def test_softmax_survives_large_logits():
+    assert calibration.softmax(np.array([[1000.0, 0.0]])).tolist() == [[1.0, 0.0]]

@@ -1,0 +1,61 @@
+"""Shapes, budgets and invariants of the networks."""
+
+import pytest
+import torch
+
+import config
+import models
+
+FEATURES, FRAMES = 40, 101
+
+
+def make(name: str):
+    torch.manual_seed(0)
+    arguments = models.model_arguments(name, config.ModelSettings())
+    return models.create_model(name, FEATURES, **arguments).eval()
+
+
+@pytest.mark.parametrize("name", sorted(models.REGISTRY))
+def test_budget(name):
+    network = make(name)
+    assert models.count_parameters(network) <= 500_000
+    assert models.count_multiply_adds(network, FEATURES, FRAMES) <= 25_000_000
+
+
+@pytest.mark.parametrize("name", sorted(models.REGISTRY))
+@pytest.mark.parametrize("rows", [13, 40, 60, 129])
+@pytest.mark.parametrize("frames", [26, 101, 150])
+def test_any_picture_gives_eleven_logits(name, rows, frames):
+    network = models.create_model(name, rows).eval()
+    assert network(torch.randn(3, rows, frames)).shape == (3, config.N_CLASSES)
+
+
+@pytest.mark.parametrize("name", sorted(models.REGISTRY))
+def test_clips_of_a_batch_do_not_touch_each_other(name):
+    network, batch = make(name), torch.randn(4, FEATURES, FRAMES)
+    torch.testing.assert_close(network(batch)[2:3], network(batch[2:3]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(models.REGISTRY))
+def test_every_parameter_learns(name):
+    network = make(name).train()
+    network(torch.randn(8, FEATURES, FRAMES)).square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+def test_multiply_adds_of_a_known_network():
+    class Known(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.Sequential(torch.nn.Conv1d(4, 5, 3), torch.nn.Linear(6, 7))
+
+        def forward(self, x):
+            return self.layers(x)
+
+    # convolution: 6 places x 5 outputs x 4 inputs x 3 taps; linear: 5 rows x 6 x 7
+    assert models.count_multiply_adds(Known(), 4, 8) == 6 * 5 * 4 * 3 + 5 * 6 * 7
+
+
+def test_unknown_name_lists_the_known():
+    with pytest.raises(config.UserError, match="there are cnn, rnn"):
+        models.create_model("nosuch", FEATURES)

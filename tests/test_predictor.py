@@ -1,0 +1,162 @@
+"""Checkpoints and the vote: round trips, damage, decisions."""
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import config
+import models
+from predictor import Checkpoint, Predictor, load_checkpoint, save_checkpoint, vote
+
+RATE = 8000
+
+
+def checkpoint(name: str = "cnn", **changes) -> Checkpoint:
+    torch.manual_seed(len(name))
+    arguments = {"width": 16, "dropout": 0.1}
+    weights = models.create_model(name, 40, **arguments).state_dict()
+    return dataclasses.replace(
+        Checkpoint(name, arguments, weights, config.AudioSettings(), config.FeatureSettings(),
+                   temperature=1.5, threshold=0.3, vote_threshold=0.4, record={"seed": 1}), **changes)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("cnn", "rnn"):
+        save_checkpoint(tmp_path / f"{name}.pt", checkpoint(name))
+    return tmp_path
+
+
+def predictor(folder, **changes) -> Predictor:
+    return Predictor(config.DecisionSettings(models_dir=folder, **changes))
+
+
+def clip(seed: int, samples: int = 4000) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+
+
+def test_a_checkpoint_comes_back_as_it_went(folder):
+    loaded, made = load_checkpoint(folder / "cnn.pt"), checkpoint("cnn")
+    for item in dataclasses.fields(Checkpoint):
+        if item.name != "weights":
+            assert getattr(loaded, item.name) == getattr(made, item.name), item.name
+    assert all(torch.equal(loaded.weights[key], value) for key, value in made.weights.items())
+
+
+def test_posteriors_add_up_and_answers_are_consistent(folder):
+    for answer in predictor(folder).predict_batch([clip(n) for n in range(5)]):
+        assert answer.posteriors.sum() + answer.reject_probability == pytest.approx(1, abs=1e-5)
+        assert answer.best_guess == answer.posteriors.argmax()
+        assert answer.confidence == pytest.approx(answer.posteriors.max())
+        assert (answer.digit is not None) == answer.accepted
+        assert set(answer.per_model) == {"cnn", "rnn"}
+        assert answer.latency_ms > 0
+
+
+def test_batch_and_single_agree_and_order_is_kept(folder):
+    voices, clips = predictor(folder), [clip(n, 2000 + 900 * n) for n in range(6)]
+    clips[2] = clips[2][:0]
+    for together, wave in zip(voices.predict_batch(clips), clips, strict=True):
+        alone = voices.predict(wave)
+        assert alone.digit == together.digit and alone.best_guess == together.best_guess
+        np.testing.assert_allclose(alone.posteriors, together.posteriors, atol=1e-4)
+
+
+def test_nothing_heard_is_no_digit(folder):
+    answer = predictor(folder).predict(np.zeros(0, np.float32))
+    assert answer.digit is None and not answer.accepted and answer.confidence == 0
+
+
+def test_the_operating_point_is_a_setting(folder):
+    assert predictor(folder).threshold == 0.4
+    assert Predictor(config.DecisionSettings(models_dir=folder), ("rnn",)).threshold == 0.3
+    assert not predictor(folder, threshold=1.0).predict(clip(0)).accepted
+
+
+def test_another_rate_is_resampled(folder):
+    import audio_io
+
+    wave, voices = clip(3), predictor(folder)
+    same = voices.predict(audio_io.resample(wave, RATE, 48000), 48000)
+    np.testing.assert_allclose(same.posteriors, voices.predict(wave).posteriors, atol=0.05)
+
+
+@given(seed=st.integers(0, 9999), count=st.integers(1, 5))
+@settings(max_examples=50, deadline=None)
+def test_the_vote_is_a_distribution_between_its_voters(seed, count):
+    random = np.random.default_rng(seed)
+    voters = {str(n): random.dirichlet(np.ones(11), 7).astype(np.float32) for n in range(count)}
+    voted, stacked = vote(voters), np.stack(list(voters.values()))
+    np.testing.assert_allclose(voted.sum(1), 1, atol=1e-5)
+    assert (voted <= stacked.max(0) + 1e-6).all() and (voted >= stacked.min(0) - 1e-6).all()
+
+
+def test_the_surer_network_wins():
+    sure, unsure = np.full((1, 11), 0.01, np.float32), np.full((1, 11), 0.06, np.float32)
+    sure[0, 3], unsure[0, 7] = 0.90, 0.40
+    assert vote({"a": sure, "b": unsure}).argmax() == 3
+
+
+def test_missing_and_empty_folders_name_the_command(tmp_path):
+    with pytest.raises(config.UserError, match="python train.py"):
+        predictor(tmp_path)
+    with pytest.raises(config.UserError, match="no such model file"):
+        load_checkpoint(tmp_path / "cnn.pt")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_named(folder, share):
+    path = folder / "cnn.pt"
+    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+    with pytest.raises(config.UserError, match="cnn.pt: truncated, altered"):
+        load_checkpoint(path)
+
+
+def test_an_altered_checkpoint_is_refused(folder):
+    path = folder / "cnn.pt"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle:middle + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(config.UserError, match="cnn.pt"):
+        load_checkpoint(path)
+
+
+class Sneaky:
+    def __reduce__(self):
+        return (print, ("code from a checkpoint ran",))
+
+
+def test_foreign_files_are_refused_and_run_no_code(tmp_path, capsys):
+    (tmp_path / "cnn.pt").write_bytes(pickle.dumps(Sneaky()))
+    torch.save({"weights": Sneaky()}, tmp_path / "rnn.pt")
+    torch.save({"old": 1}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    for name in ("cnn", "rnn", "other", "legacy"):
+        with pytest.raises(config.UserError, match=f"{name}.pt"):
+            load_checkpoint(tmp_path / f"{name}.pt")
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_weights_of_another_size_are_refused(tmp_path):
+    save_checkpoint(tmp_path / "cnn.pt", checkpoint(arguments={"width": 24, "dropout": 0.1}))
+    with pytest.raises(config.UserError, match="do not fit"):
+        load_checkpoint(tmp_path / "cnn.pt")
+
+
+def test_networks_of_other_audio_settings_do_not_vote_together(folder):
+    save_checkpoint(folder / "rnn.pt", checkpoint("rnn", audio=config.AudioSettings(clip_seconds=2)))
+    with pytest.raises(config.UserError, match="different audio settings"):
+        predictor(folder)
+
+
+def test_networks_of_other_features_may_vote_together(folder):
+    features = config.FeatureSettings(kind="mfcc")
+    weights = models.create_model("rnn", 60, width=16).state_dict()
+    save_checkpoint(folder / "rnn.pt", checkpoint("rnn", features=features, weights=weights))
+    assert set(predictor(folder).predict(clip(0)).per_model) == {"cnn", "rnn"}

