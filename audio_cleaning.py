@@ -28,11 +28,11 @@ FLOOR_RANGE_DB = 60.0
 """dB below the strongest band at which a noise floor is taken to lie at least: digital silence."""
 SPEECH_DB = 3.2
 """dB above the floor that speech must reach; steady noise of 0.3 to 5 s stays below 2.9."""
-SPEECH_RANGE_DB = 40.0
-"""dB below the loudest frame at which nothing counts as speech; an /s/ may lie 35 below a vowel."""
+SPEECH_RANGE_DB = 45.0
+"""dB below the loudest frame at which nothing counts as speech; an /s/ may lie 40 below a vowel."""
 CORE_RANGE_DB = 20.0
-"""dB below the loudest frame within which a word stays for `min_speech_ms`, and a click does not."""
-CLEAR_DB = (10.0, 25.0)
+"""dB below the loudest frame within which a word, but no click, stays for `min_speech_ms`."""
+CLEAR_DB = (10.0, 40.0)
 """dB. Loudest frame of speech deep in noise, and of clear speech: noise hides the soft edges."""
 HIDDEN_EDGE_S = 0.12
 """s kept besides pre-roll and hang-over where noise hides the soft edges altogether."""

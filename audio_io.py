@@ -40,25 +40,40 @@ def read_audio(source: Path | str | bytes | BinaryIO, sample_rate: int | None = 
     import soundfile
 
     name = str(source) if isinstance(source, (str, Path)) else "recording"
-    stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    stream = _Memory(source) if isinstance(source, bytes) else source
     if isinstance(source, (str, Path)) and not Path(source).is_file():
         raise AudioError(f"{name}: no such file")
+    if source == b"" or (isinstance(source, (str, Path)) and Path(source).stat().st_size == 0):
+        raise AudioError(f"{name}: empty file")
     try:
         with soundfile.SoundFile(stream) as sound:
             rate, seconds = sound.samplerate, sound.frames / sound.samplerate
             if seconds > max_seconds:
-                raise AudioError(f"{name}: {seconds:.0f} s long; at most {max_seconds:g} s are accepted")
+                raise AudioError(f"{name}: {seconds:.0f} s long; at most {max_seconds:g} s are "
+                                 "accepted")
             samples = sound.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, TypeError, OSError) as error:
         raise AudioError(f"{name}: not a readable sound file ({_reason(error)})") from None
     waveform = samples.mean(axis=1, dtype=np.float32)
-    if waveform.size == 0:
-        raise AudioError(f"{name}: holds no samples")
     if not np.isfinite(waveform).all():
         raise AudioError(f"{name}: holds NaN or infinite samples")
     if sample_rate is not None and sample_rate != rate:
         waveform, rate = resample(waveform, rate, sample_rate), sample_rate
+    if waveform.size == 0:  # also where a damaged header claims a rate of gigahertz
+        raise AudioError(f"{name}: holds no samples")
     return np.clip(waveform, -1.0, 1.0), rate
+
+
+class _Memory(io.BytesIO):
+    """Bytes as a file in which a damaged header's seek before the start stops at the start.
+
+    libsndfile then finds nothing and says so; an exception could not pass through it, and would be
+    printed with its traceback.
+    """
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: len(self.getbuffer())}
+        return super().seek(max(0, start[whence] + offset))
 
 
 def _reason(error: Exception) -> str:
@@ -79,7 +94,8 @@ def write_audio(path: Path | str, waveform: np.ndarray, sample_rate: int) -> Non
     import soundfile
 
     with files.atomic_path(path) as temporary:
-        soundfile.write(temporary, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
+        soundfile.write(temporary, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16",
+                        format="WAV")
 
 
 def find_audio(folder: Path | str) -> list[Path]:
@@ -95,5 +111,5 @@ def rms(waveform: np.ndarray) -> float:
 
 
 def dbfs(amplitude: float) -> float:
-    """Amplitude in [0, 1] to decibels relative to full scale; -120 at and below the 20-bit floor."""
+    """Amplitude in [0, 1] to decibels relative to full scale; never below -120."""
     return float(20 * np.log10(max(amplitude, 1e-6)))

@@ -173,17 +173,17 @@ class AugmentationSettings:
 
     speed: float = 0.3
     """Probability of a change of speed: tempo, pitch and formants together, as a tape does."""
-    speed_range: float = 0.15
-    """Largest change of speed, as a natural logarithm: 0.15 is 16 %."""
+    speed_range: float = 0.08
+    """Largest change of speed, as a natural logarithm: 0.08 is 8 %."""
     tempo: float = 0.5
     """Probability of a change of tempo alone."""
-    tempo_range: float = 0.25
+    tempo_range: float = 0.2
     """Largest change of tempo, as a natural logarithm."""
-    vtlp: float = 0.7
+    vtlp: float = 0.6
     """Probability of another vocal-tract length: formants and harmonics move, tempo stays."""
-    vtlp_range: float = 0.18
+    vtlp_range: float = 0.13
     """Largest warp of the frequency axis, as a natural logarithm."""
-    pitch: float = 0.2
+    pitch: float = 0.1
     """Probability of another pitch: harmonics move, formants stay."""
     pitch_range: float = 0.3
     """Largest change of pitch, as a natural logarithm."""
@@ -193,27 +193,27 @@ class AugmentationSettings:
     """Probability of a gain of -30 to 0 dB."""
     clipping: float = 0.05
     """Probability of cutting the loudest samples off."""
-    band_limit: float = 0.5
+    band_limit: float = 0.35
     """Probability of a random equaliser with band edges: cheap microphones and telephones."""
     codec: float = 0.1
     """Probability of 8-bit mu-law companding, as on the telephone."""
-    noise: float = 0.6
+    noise: float = 0.5
     """Probability of white, pink or brown noise."""
-    snr_db: tuple[float, float] = (-2.0, 30.0)
+    snr_db: tuple[float, float] = (0.0, 30.0)
     """dB. Range of the signal-to-noise ratio for noise, babble and recorded noise."""
-    babble: float = 0.15
+    babble: float = 0.08
     """Probability of babble made of other clips of the batch."""
     noise_dir: Path | None = None
     """Folder of recorded noise to mix in as well; keep the noise you evaluate with elsewhere."""
     recorded: float = 0.3
     """Probability of recorded noise (only with noise-dir)."""
-    room: float = 0.4
+    room: float = 0.3
     """Probability of a simulated room."""
     trim: float = 0.5
     """Probability of cutting off what lies around the word, as voice activity detection does."""
     non_speech: float = 0.03
     """Probability of hum, clicks or silence instead of the clip; the answer is then "no digit"."""
-    spec_mask: float = 0.5
+    spec_mask: float = 0.4
     """Probability of SpecAugment's masks over bands and over frames, each."""
     mixup: float = 0.0
     """Probability of blending two clips and their labels."""
@@ -232,9 +232,9 @@ class AugmentationSettings:
 class ModelSettings:
     """Size of the networks."""
 
-    cnn_width: int = 40
+    cnn_width: int = 32
     """Channels of the CNN's middle layers."""
-    rnn_width: int = 96
+    rnn_width: int = 80
     """Hidden units of the LSTM in each direction."""
     dropout: float = 0.2
     """Share of the pooled features dropped in training."""

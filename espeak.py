@@ -1,7 +1,7 @@
 """eSpeak NG in process: any text, in any of its voices or a made-up one, as a waveform.
 
-The library and its data come with the wheel ``espeakng-loader``; ``ctypes`` calls it, so there is no
-program to install and no process to start. Reference: ``speak_lib.h`` of eSpeak NG 1.52.
+The library and its data come with the wheel ``espeakng-loader``; ``ctypes`` calls it, so there is
+no program to install and no process to start. Reference: ``speak_lib.h`` of eSpeak NG 1.52.
 """
 
 from __future__ import annotations
@@ -19,25 +19,28 @@ import config
 
 SAMPLE_RATE = 22050
 """Hz of everything eSpeak NG says."""
-LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "nl", "sv", "no", "da", "pl", "cs", "ru", "uk", "ro",
-             "hu", "fi", "el", "tr", "ar", "fa", "hi", "bn", "ta", "te", "mr", "gu", "kn", "ml", "pa",
-             "ur", "ne", "id", "sw", "ka", "bg", "hr", "ja", "ko", "vi", "he", "et", "sq", "is", "eu")
+LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "nl", "sv", "no", "da", "pl", "cs", "ru", "uk",
+             "ro", "hu", "fi", "el", "tr", "ar", "fa", "hi", "bn", "ta", "te", "mr", "gu", "kn",
+             "ml", "pa", "ur", "ne", "id", "sw", "bg", "hr", "ko", "he", "et", "cmn")
 """Languages whose dictionaries are taken along; all others would only cost time to copy."""
 _RETRIEVAL_SYNCHRONOUS = 2
+_NO_EXIT = 0x8000  # by default the library ends the process where its data is missing
 _RATE, _PITCH, _PITCH_RANGE = 1, 3, 4
 _UTF8, _PHONEMES_IN_BRACKETS = 1, 0x100
 _IPA = 2
 _INSTALL = "install it with: pip install espeakng-loader"
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int,
+                             ctypes.c_void_p)
 
 
 class Espeak:
     """One private copy of the eSpeak NG library, in its initial state.
 
-    eSpeak keeps phases and random numbers from one utterance to the next and never resets them. Loading
-    a fresh copy of the library for each instance makes the sound depend on the calls to this instance
-    alone, so the same calls give the same samples in every process. Copying the data too keeps clear
-    of the library's limit of 160 bytes for the path to it, and lets :meth:`add_voice` write voices.
+    eSpeak keeps phases and random numbers from one utterance to the next and never resets them.
+    Loading a fresh copy of the library for each instance makes the sound depend on the calls to
+    this instance alone, so the same calls give the same samples in every process. Copying the data
+    too keeps clear of the library's limit of 160 bytes for the path to it, and lets
+    :meth:`add_voice` write voices.
 
     Raises
     ------
@@ -50,7 +53,8 @@ class Espeak:
         try:
             self._library = ctypes.CDLL(str(library))
             self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-            rate = self._library.espeak_Initialize(_RETRIEVAL_SYNCHRONOUS, 0, os.fsencode(self._data), 1)
+            rate = self._library.espeak_Initialize(
+                _RETRIEVAL_SYNCHRONOUS, 0, os.fsencode(self._data), _NO_EXIT)
         except (OSError, AttributeError) as error:
             raise config.UserError(f"eSpeak NG can't be loaded ({error}): {_INSTALL}") from None
         if rate != SAMPLE_RATE:
@@ -117,11 +121,12 @@ class Espeak:
         return np.concatenate(self._pieces).astype(np.float32) / np.float32(32768)
 
     def phonemes(self, text: str, voice: str = "en-us", ipa: bool = False) -> str:
-        """How `voice` pronounces `text`: IPA, or eSpeak's mnemonics with a space between any two."""
+        """How `voice` pronounces `text`: IPA, or eSpeak's mnemonics with spaces between them."""
         self._use(voice)
         pointer = ctypes.c_char_p(text.encode())
         mode = _IPA if ipa else ord(" ") << 8
-        return self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _UTF8, mode).decode().strip()
+        sounds = self._library.espeak_TextToPhonemes(ctypes.byref(pointer), _UTF8, mode)
+        return sounds.decode().strip()
 
 
 def _copy_installation(target: Path) -> tuple[Path, Path]:
@@ -129,7 +134,8 @@ def _copy_installation(target: Path) -> tuple[Path, Path]:
     try:
         import espeakng_loader
 
-        data, library = Path(espeakng_loader.get_data_path()), Path(espeakng_loader.get_library_path())
+        data = Path(espeakng_loader.get_data_path())
+        library = Path(espeakng_loader.get_library_path())
     except (ImportError, RuntimeError):
         raise config.UserError(f"eSpeak NG is not installed: {_INSTALL}") from None
     new_data = target / "espeak-ng-data"

@@ -9,20 +9,21 @@ import numpy as np
 
 import espeak
 
-ENGLISH_ACCENTS = ("en-us", "en-us", "en-us", "en", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan",
-                   "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
+ENGLISH_ACCENTS = ("en-us", "en-us", "en-us", "en", "en", "en-gb-x-rp", "en-gb-scotland",
+                   "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
 """eSpeak's English voices ("en" is British); the commonest are listed more than once."""
-UNNATURAL = frozenset({"Demonic", "UniRobot", "anikaRobot", "Tweaky", "croak", "fast", "AnxiousAndy",
-                       "whisper", "whisperf", *(f"robosoft{i}" for i in ("", *range(2, 9)))})
+UNNATURAL = frozenset({
+    "Demonic", "UniRobot", "anikaRobot", "Tweaky", "croak", "fast", "AnxiousAndy", "whisper",
+    "whisperf", *(f"robosoft{i}" for i in ("", *range(2, 9)))})
 """Variants that nobody sounds like."""
-_VOWELS = {"i@": "i", "oU": "o", "V": "a", "u:": "u", "i:": "i", "o@": "o r", "aI": "a j", "I": "i",
-           "E": "e", "eI": "e j", "0": "o", "O:": "o", "A:": "a", "aU": "a w", "OI": "o j", "U": "u",
-           "3:": "e r", "e@": "e r", "@r": "e r", "A@": "a r", "O": "o", "O@": "o r", "3": "e r",
-           "aI@": "a j a", "I2": "i", "a#": "a", "@L": "@ l", "@2": "@", "@5": "@", "A:@": "a r",
-           "e": "e", "a": "a", "@": "@", "i": "i", "aI3": "a j e r", "aU@": "a w e r", "U@": "u r",
-           "oU#": "o", "E2": "e", "i@3": "i", "0#": "o", "I#": "i", "aa": "a", "o": "o", "u": "u"}
-"""English vowels, as eSpeak writes them, in the five vowels (and schwa) that every language has."""
-_CONSONANTS = frozenset("b d f g h j k l m n N p r s S t T v w z Z D tS dZ".split())
+_VOWEL_TABLE = """
+i@=i oU=o V=a u:=u i:=i o@=or aI=aj I=i E=e eI=ej 0=o O:=o A:=a aU=aw OI=oj U=u 3:=er
+e@=er @r=er A@=ar O=o O@=or 3=er aI@=aja I2=i a#=a @L=@l @2=@ @5=@ A:@=ar e=e a=a @=@
+i=i aI3=ajer aU@=awer U@=ur oU#=o E2=e i@3=i 0#=o I#=i aa=a o=o u=u
+"""
+_VOWELS = dict(pair.split("=") for pair in _VOWEL_TABLE.split())
+"""English vowels, as eSpeak writes them, in the five vowels (and schwa) that all languages have."""
+_CONSONANTS = frozenset(("tS", "dZ", *"bdfghjklmnNprsStTvwzZD"))
 _STRESS = "'"
 _VOWEL_LETTERS = tuple("aeiouAEIOUV0@3")
 
@@ -37,7 +38,8 @@ class Accent:
     """Consonants, each with the sounds it may become, one of which a speaker always uses."""
 
 
-_INDIC = Accent("E I U V O i: u: aI aU", {"t": "t. t. t", "d": "d. d", "T": "t[ t[ T", "D": "d[", "w": "v w"})
+_INDIC = Accent("E I U V O i: u: aI aU",
+                {"t": "t. t. t", "d": "d. d", "T": "t[ t[ T", "D": "d[", "w": "v w"})
 FOREIGN_ACCENTS = {
     "de": Accent("E I U O i: u: aI aU oU", {"T": "s s T f", "D": "z d", "w": "v v w"}),
     "fr": Accent("E I O u: oU", {"T": "s s f t", "D": "z", "h": ""}),
@@ -46,7 +48,7 @@ FOREIGN_ACCENTS = {
     "pt": Accent("E I U O eI aI aU", {"T": "t s f", "D": "d"}),
     "nl": Accent("E I O", {"T": "s t T", "D": "d", "w": "v w"}),
     "sv": Accent("E I U O i: u: oU", {"T": "t T", "D": "d", "z": "s", "w": "v w"}),
-    "no": Accent("E I U O i: u: aI aU", {"T": "t T", "D": "d", "z": "s", "w": "v w"}),
+    "nb": Accent("E I U O i: u: aI aU", {"T": "t T", "D": "d", "z": "s", "w": "v w"}),
     "da": Accent("E I O aI", {"T": "t s T", "D": "d", "z": "s", "w": "v w"}),
     "pl": Accent("E O", {"T": "f s t", "D": "d z", "w": "v w"}),
     "cs": Accent("E O oU aU i: u:", {"T": "s t f", "D": "d z", "w": "v"}),
@@ -59,8 +61,7 @@ FOREIGN_ACCENTS = {
     "tr": Accent("E I U O eI aI aU", {"T": "t s", "D": "d", "w": "v w"}),
     "ar": Accent("", {"T": "T s", "p": "b p"}),
     "fa": Accent("oU eI", {"T": "s t", "D": "z d", "w": "v w"}),
-    "hi": _INDIC, "bn": _INDIC, "ta": _INDIC, "te": _INDIC, "mr": _INDIC, "gu": _INDIC, "kn": _INDIC,
-    "ml": _INDIC, "pa": _INDIC, "ur": _INDIC, "ne": _INDIC,
+    **dict.fromkeys(("hi", "bn", "ta", "te", "mr", "gu", "kn", "ml", "pa", "ur", "ne"), _INDIC),
     "id": Accent("E U O eI aI aU", {"T": "t", "D": "d", "z": "z s"}),
     "sw": Accent("", {}),
     "bg": Accent("E O", {"T": "t s", "D": "d", "w": "v w"}),
@@ -68,7 +69,6 @@ FOREIGN_ACCENTS = {
     "et": Accent("i: u:", {"T": "t s", "D": "d", "z": "s z", "w": "v"}),
     "ko": Accent("E", {"T": "s", "D": "d", "z": "dZ z", "f": "p f", "v": "b v"}),
     "cmn": Accent("E", {"T": "s", "D": "d", "v": "w v"}),
-    "vi": Accent("E O aI", {"T": "t s", "D": "d"}),
     "he": Accent("", {"T": "t s", "D": "d z", "w": "v w"}),
 }
 
@@ -112,9 +112,9 @@ def make_speaker(engine: espeak.Espeak, rng: np.random.Generator, number: int) -
     if rng.random() < 0.4:
         language = str(rng.choice(list(FOREIGN_ACCENTS)))
         pronounce = _foreign(engine, language, rng)
-    return Speaker(f"espeak-{language}-{variant}-{number}".replace(" ", ""), f"{language}+{variant}",
-                   pronounce, int(rng.integers(25, 80)), int(rng.integers(110, 230)),
-                   1.0 if made_up else float(rng.uniform(0.88, 1.14)))
+    name = f"espeak-{language}-{variant}-{number}".replace(" ", "").replace("_", "")
+    return Speaker(name, f"{language}+{variant}", pronounce, int(rng.integers(25, 80)),
+                   int(rng.integers(95, 200)), 1.0 if made_up else float(rng.uniform(0.88, 1.14)))
 
 
 def vocal_tract(rng: np.random.Generator) -> list[str]:
@@ -144,7 +144,8 @@ def vocal_tract(rng: np.random.Generator) -> list[str]:
     return lines
 
 
-def _foreign(engine: espeak.Espeak, language: str, rng: np.random.Generator) -> Callable[[str], str]:
+def _foreign(engine: espeak.Espeak, language: str,
+             rng: np.random.Generator) -> Callable[[str], str]:
     """A function from English text to mnemonics in the sounds of `language`."""
     accent = FOREIGN_ACCENTS[language]
     habits = {sound: str(rng.choice(options.split())) if options else ""
@@ -184,4 +185,4 @@ def _respell_sound(sound: str, kept: set[str], habits: dict[str, str]) -> str:
     stress, bare = _STRESS if sound.startswith(_STRESS) else "", sound.lstrip("',%=|")
     if bare in habits or bare in _CONSONANTS:
         return stress + habits.get(bare, bare)
-    return stress + (bare if bare in kept else _VOWELS.get(bare, "@")).replace(" ", "")
+    return stress + (bare if bare in kept else _VOWELS.get(bare, "@"))

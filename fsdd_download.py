@@ -1,4 +1,4 @@
-"""Fetch one file over HTTP: progress in bytes, time limits, three tries, resume of a partial file."""
+"""Fetch one file over HTTP: progress in bytes, time limits, three tries, resume."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ def _fetch(url: str, partial: Path) -> None:
     import requests
 
     have = partial.stat().st_size if partial.is_file() else 0
+    have = have if have <= MAX_BYTES else 0
     headers = {"Accept-Encoding": "identity"}  # so that lengths count the file's own bytes
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -100,7 +101,8 @@ def _first_byte(response: Response, partial: Path, have: int) -> int | None:
     if status == 200:
         return 0
     if have and status in (206, 416):
-        place = re.match(r"bytes (\d+|\*)(?:-\d+)?/(\d+|\*)", response.headers.get("Content-Range", ""))
+        place = re.match(r"bytes (\d+|\*)(?:-\d+)?/(\d+|\*)",
+                         response.headers.get("Content-Range", ""))
         if place and status == 206 and place[1] == str(have):
             return have
         if place and status == 416 and place[2] == str(have):

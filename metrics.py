@@ -136,7 +136,8 @@ def report_text(report: Mapping[str, Any], title: str) -> str:
     """A classification report as a table for the eye."""
     lines = [title, f"{'':>10}{'precision':>11}{'recall':>9}{'f1':>9}{'support':>9}"]
     rows = [*report["classes"].items(),
-            *((name, report[name] | {"support": report["total"]}) for name in ("macro", "weighted"))]
+            *((name, report[name] | {"support": report["total"]})
+              for name in ("macro", "weighted"))]
     for name, row in rows:
         lines.append(f"{name:>10}{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}"
                      f"{row['support']:>9}")

@@ -33,8 +33,8 @@ _INSTALL = {
     "macOS": "brew install portaudio",
     "Windows": "pip install --force-reinstall sounddevice (its wheel holds PortAudio)"}
 _PERMISSION = {
-    "linux": "see that it is neither muted nor at 0 % (pavucontrol, alsamixer) and that your user may "
-             "read /dev/snd (group audio)",
+    "linux": "see that it is neither muted nor at 0 % (pavucontrol, alsamixer) and that your user "
+             "may read /dev/snd (group audio)",
     "darwin": "allow your terminal under System Settings > Privacy & Security > Microphone, then "
               "restart it",
     "win32": "allow it under Settings > Privacy & security > Microphone > Let desktop apps access "
@@ -142,8 +142,8 @@ def choose_device(wanted: str | int | None = None, devices: list[Device] | None 
     """
     devices = list_devices() if devices is None else devices
     if not devices:
-        raise MicrophoneError("no microphone found: plug one in, or see that the sound server runs and "
-                              "that you may use it; --wav FILE needs none")
+        raise MicrophoneError("no microphone found: plug one in, or see that the sound server runs "
+                              "and that you may use it; --wav FILE needs none")
     if wanted is None:
         return max(devices, key=lambda device: device.is_default)
     text = str(wanted).strip().lower()
@@ -206,7 +206,7 @@ class Microphone:
         sound = portaudio()
         own = self.device.sample_rate
         problem: Exception = RuntimeError("no sample rate")
-        for rate in dict.fromkeys((*COMMON_RATES, own, wanted or own)[::-1]):
+        for rate in dict.fromkeys((wanted or own, own, *COMMON_RATES)):
             for channels in dict.fromkeys((min(2, self.device.channels), 1)):
                 try:
                     return sound.InputStream(
@@ -215,9 +215,9 @@ class Microphone:
                         callback=self._on_sound), rate
                 except (sound.PortAudioError, ValueError) as error:
                     problem = error
-        raise MicrophoneError(f"can't open the microphone {self.device.name!r} ({_reason(problem)}): "
-                              "close other programs that use it, or choose another "
-                              "(see --list-devices)")
+        raise MicrophoneError(f"can't open the microphone {self.device.name!r} "
+                              f"({_reason(problem)}): close other programs that use it, or choose "
+                              "another (see --list-devices)")
 
     def _on_sound(self, indata: np.ndarray, frames: int, when: Any, status: Any) -> None:
         if status.input_overflow:
@@ -259,8 +259,8 @@ class Microphone:
                 arrived, sound = self._blocks.get(timeout=0.1)
             except queue.Empty:
                 if not active or time.monotonic() > deadline:
-                    raise DeviceLost(f"the microphone {self.device.name!r} stopped delivering sound: "
-                                     "unplugged, or the sound server ended") from None
+                    raise DeviceLost(f"the microphone {self.device.name!r} stopped delivering "
+                                     "sound: unplugged, or the sound server ended") from None
                 continue
             self._heard = True
             return Block(sound.mean(axis=1, dtype=np.float32), arrived)

@@ -122,7 +122,7 @@ def plot_confusion(matrix: np.ndarray, labels: Sequence[str], path: Path | str, 
     axes = (figure := _figure(7.4, 6.4)).subplots()
     seaborn.heatmap(share, annot=text, fmt="", cmap="Blues", vmin=0, vmax=100, square=True, ax=axes,
                     linewidths=0.5, linecolor="#dddddd", xticklabels=list(answers or labels),
-                    yticklabels=list(labels), cbar_kws={"label": "share of the row (%)"})
+                    yticklabels=list(labels), cbar_kws={"label": "share of row (%)", "shrink": 0.8})
     axes.set(xlabel="answered", ylabel="spoken")
     axes.tick_params(axis="y", rotation=0)
     axes.set_title(title, fontsize=12, fontweight="bold", wrap=True)

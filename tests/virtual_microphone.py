@@ -1,0 +1,169 @@
+"""A real sound system without hardware: a private PulseAudio whose loudspeaker is the microphone.
+
+The sound server has one null sink; its monitor is the default input. What
+:meth:`VirtualMicrophone.play` plays is heard by PortAudio through ALSA and PulseAudio, in real
+time.
+
+Debian and Ubuntu packages: libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils alsa-utils.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+PROGRAMS = ("pulseaudio", "paplay", "parec", "pactl")
+PACKAGES = "libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils alsa-utils"
+SERVER_START_SECONDS = 20.0
+ALSA_CONFIGURATION = "pcm.!default { type pulse }\nctl.!default { type pulse }\n"
+
+
+def why_unavailable() -> str | None:
+    """The reason why there can be no virtual microphone here, or None where there can."""
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        return f"{', '.join(missing)} not installed (apt-get install {PACKAGES})"
+    if not list(Path("/usr/lib").glob("*/alsa-lib/libasound_module_pcm_pulse.so")):
+        return "ALSA has no plugin for PulseAudio (apt-get install libasound2-plugins)"
+    try:
+        import sounddevice  # noqa: F401  raises OSError where the PortAudio library is missing
+    except (ImportError, OSError) as error:
+        return f"PortAudio can't be loaded: {error} (apt-get install libportaudio2)"
+    return None
+
+
+class VirtualMicrophone:
+    """One private sound server in a folder of its own.
+
+    Parameters
+    ----------
+    rate : Hz of the null sink, and so of the microphone
+    channels : of the null sink
+
+    Attributes
+    ----------
+    environment : variables under which a child process uses this sound system
+    """
+
+    def __init__(self, rate: int = 44100, channels: int = 2) -> None:
+        self.rate, self.channels = rate, channels
+        # a short path: the socket's name may have at most 107 characters
+        self.folder = Path(tempfile.mkdtemp(prefix="mic"))
+        alsa = self.folder / "asound.conf"
+        alsa.write_text(ALSA_CONFIGURATION)
+        self.settings = {"XDG_RUNTIME_DIR": str(self.folder), "HOME": str(self.folder),
+                         "PULSE_SERVER": f"unix:{self.folder}/native",
+                         "PULSE_COOKIE": str(self.folder / "cookie"),
+                         "ALSA_CONFIG_PATH": str(alsa)}
+        self.environment = {**os.environ, **self.settings}
+        self.server: subprocess.Popen | None = None
+        self.listener: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        """Start the sound server and wait until it answers."""
+        script = self.folder / "server.pa"
+        script.write_text(
+            "load-module module-native-protocol-unix auth-anonymous=1 "
+            f"socket={self.folder}/native\n"
+            "load-module module-null-sink sink_name=speech "
+            f"rate={self.rate} channels={self.channels}\n")
+        self.server = subprocess.Popen(
+            ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no",
+             "--disallow-exit", "--log-target=stderr", f"--file={script}"],
+            env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + SERVER_START_SECONDS
+        while subprocess.run(["pactl", "info"], env=self.environment,
+                             capture_output=True).returncode:
+            if time.monotonic() > deadline or self.server.poll() is not None:
+                raise RuntimeError("PulseAudio did not start")
+            time.sleep(0.1)
+        self._keep_awake()
+
+    def _keep_awake(self) -> None:
+        """Listen at low latency: a null sink dozes for 2 s at a time unless asked for less."""
+        heard = self.folder / "heard"
+        with heard.open("wb") as sink:
+            self.listener = subprocess.Popen(
+                ["parec", "--device=speech.monitor", "--latency-msec=10", "--rate=8000",
+                 "--channels=1", "--format=u8"], env=self.environment,
+                stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + SERVER_START_SECONDS
+        while heard.stat().st_size == 0 and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End the sound server at once, as a crash or an unplugged device would."""
+        for process in (self.server, self.listener):
+            if process is not None:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        self.server = self.listener = None
+        (self.folder / "native").unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """End the sound server and remove its folder."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def play_file(self, path: Path | str) -> subprocess.Popen:
+        """Begin to play a sound file; returns the player, which ends with the sound."""
+        return subprocess.Popen(["paplay", "-d", "speech", str(path)], env=self.environment)
+
+    def play(self, waveform: np.ndarray, sample_rate: int, wait: bool = True) -> subprocess.Popen:
+        """Play (samples,) or (samples, channels) of float32 in [-1, 1]."""
+        handle, path = tempfile.mkstemp(suffix=".wav", dir=self.folder)
+        os.close(handle)
+        soundfile.write(path, waveform, sample_rate, subtype="PCM_16")
+        player = self.play_file(path)
+        if wait:
+            player.wait()
+            os.unlink(path)
+        return player
+
+    @contextlib.contextmanager
+    def in_this_process(self) -> Iterator[None]:
+        """Let PortAudio in this very process use the virtual microphone for a while."""
+        import sounddevice
+
+        before = {name: os.environ.get(name) for name in self.settings}
+        os.environ.update(self.settings)
+        sounddevice._terminate()
+        sounddevice._initialize()
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+@contextlib.contextmanager
+def virtual_microphone(rate: int = 44100, channels: int = 2) -> Iterator[VirtualMicrophone]:
+    """A started :class:`VirtualMicrophone`; skips the test where there can be none."""
+    reason = why_unavailable()
+    if reason:
+        pytest.skip(f"no virtual microphone: {reason}")
+    speaker = VirtualMicrophone(rate, channels)
+    try:
+        speaker.start()
+        yield speaker
+    finally:
+        speaker.stop()
+
+
+@pytest.fixture
+def speaker() -> Iterator[VirtualMicrophone]:
+    """A virtual microphone at 44.1 kHz stereo for one test."""
+    with virtual_microphone() as started:
+        yield started
