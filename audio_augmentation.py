@@ -1,9 +1,9 @@
 """What a batch of training clips goes through, in PyTorch, on the training device, seeded.
 
 Waveforms meet rooms, equalisers, noise and cut edges; then the power spectrogram, still linear in
-frequency, is warped (vocal-tract length, tempo, pitch) and the finished features are masked. Warping
-the spectrogram rather than the waveform makes every clip another speaker at the price of one
-interpolation. Validation and test never come here.
+frequency, is warped (vocal-tract length, tempo, pitch) and the finished features are masked.
+Warping the spectrogram rather than the waveform makes every clip another speaker at the price of
+one interpolation. Validation and test never come here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import config
 N_ROOMS = 64
 """Room responses made at the start and drawn from: cheap, and as varied as a batch needs."""
 N_ENVELOPE = 20
-"""Cepstral coefficients that make the spectral envelope: 2.5 ms at 8 kHz, below a voice's period."""
+"""Cepstral coefficients that make the envelope: 2.5 ms at 8 kHz, below a voice's period."""
 
 
 class Augmenter:
@@ -35,7 +35,8 @@ class Augmenter:
     """
 
     def __init__(self, settings: config.AugmentationSettings, sample_rate: int,
-                 noises: list[np.ndarray] | None = None, device: str = "cpu", seed: int = 0) -> None:
+                 noises: list[np.ndarray] | None = None, device: str = "cpu",
+                 seed: int = 0) -> None:
         self.settings, self.sample_rate, self.device = settings, sample_rate, device
         self.noises = [torch.from_numpy(noise) for noise in noises or []]
         self.random = torch.Generator()
@@ -131,7 +132,7 @@ class Augmenter:
         return 10 ** ((decibels - 24 * octaves) / 20)
 
     def noisy(self, clips: Tensor) -> Tensor:
-        """Add coloured noise, babble of the other clips, and recorded noise, each at its own SNR."""
+        """Add coloured noise, babble of other clips, and recorded noise, each at its own SNR."""
         batch, samples = clips.shape
         level = loudness(clips)
         parts = [(self.settings.noise, self.coloured(batch, samples))]
@@ -159,7 +160,8 @@ class Augmenter:
         batch, samples = clips.shape
         moves = (self.uniform(0, 1, 3) * samples).long().tolist()
         order = [torch.randperm(batch, generator=self.random).to(self.device) for _ in moves]
-        return sum(clips[index].roll(move, dims=1) for index, move in zip(order, moves, strict=True))
+        return sum(clips[index].roll(move, dims=1)
+                   for index, move in zip(order, moves, strict=True))
 
     def recordings(self, batch: int, samples: int) -> Tensor:
         """Random stretches of the recorded noises; short ones are repeated."""
@@ -233,7 +235,7 @@ class Augmenter:
         return power.index_copy(0, moved, (envelope + fine).exp())
 
     def masked(self, features: Tensor) -> Tensor:
-        """SpecAugment (Park et al. 2019): hide a run of bands and a run of frames behind the mean."""
+        """SpecAugment (Park et al. 2019): hide a run of bands and one of frames behind the mean."""
         batch, bands, frames = features.shape
         for axis, length, share in ((1, bands, 0.2), (2, frames, 0.15)):
             width = (self.uniform(0, share, batch) * length).view(-1, 1)

@@ -191,7 +191,7 @@ def _is_long(contrast: np.ndarray, min_speech_ms: float) -> bool:
     """Whether the loud part of a stretch, dB (frames,), lasts: a word does, a click does not."""
     core = contrast > max(SPEECH_DB, float(contrast.max()) - CORE_RANGE_DB)
     longest = max((end - start for start, end in _runs(core)), default=0)
-    # the window and the smoothing lengthen a burst by two frames
+    # two frames of grace: a word lost here is lost for good, a click still has to pass the networks
     return longest >= max(1, round(min_speech_ms / 1000 / FRAME_S) - 2)
 
 

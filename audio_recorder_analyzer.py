@@ -219,7 +219,8 @@ def cut_advice(cleaned: Cleaned) -> list[str]:
         advice.append("the recording starts within speech: wait a moment before you speak")
     if cleaned.segments[-1][1] >= duration and levels[-1] > max(levels) - CUT_DB:
         advice.append("the recording ends within speech: record a little longer")
-    if len(cleaned.segments) > 1 and cleaned.speech_end_s != cleaned.segments[-1][1]:
+    answered = (cleaned.speech_start_s, cleaned.speech_end_s)
+    if answered != (cleaned.segments[0][0], cleaned.segments[-1][1]):
         advice.append(f"{len(cleaned.segments)} stretches of speech: only the strongest is "
                       "recognised, say one digit in a recording")
     return advice

@@ -161,7 +161,7 @@ def answer_files(paths: list[Path], settings: BatchSettings, partial: Path,
     from tqdm import tqdm
 
     arrivals: list[tuple[float, int]] = []
-    with working_processes(len(paths), settings.workers) as pool, \
+    with working_processes(len(paths), settings) as pool, \
             partial.open("a", encoding="utf-8") as journal, \
             tqdm(total=len(paths), unit=" files", disable=not sys.stderr.isatty()) as bar:
         try:
@@ -182,15 +182,22 @@ def answer_files(paths: list[Path], settings: BatchSettings, partial: Path,
 
 
 @contextlib.contextmanager
-def working_processes(n_files: int, workers: int) -> Iterator[Executor | None]:
+def working_processes(n_files: int, settings: BatchSettings) -> Iterator[Executor | None]:
     """Processes that answer files, or None where starting them does not pay."""
-    workers = workers or available_cores()
+    workers = settings.workers or available_cores()
     if workers == 1 or n_files <= IN_PROCESS:
         yield None
         return
     # spawned on every system: a fork would copy threads and locks in an unknown state
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), ignore_interrupt)
     try:
+        # they inherit that Ctrl-C is ignored: one that is still starting would print a traceback
+        listening = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            for _ in range(workers):
+                pool.submit(warm_up, settings.decision)
+        finally:
+            signal.signal(signal.SIGINT, listening)
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -199,6 +206,11 @@ def working_processes(n_files: int, workers: int) -> Iterator[Executor | None]:
 def ignore_interrupt() -> None:
     """Leave Ctrl-C to the main process, which ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def warm_up(decision: config.DecisionSettings) -> None:
+    """Load the networks, so that every process is busy with that at once."""
+    load_predictor(decision)
 
 
 def available_cores() -> int:

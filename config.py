@@ -1,7 +1,7 @@
 """Every setting in one place: grouped dataclasses with one default for everything tunable.
 
-Change the number of mel bands, the number of epochs or the loudness of the augmentation noise here, or
-on the command line of any script: ``python train.py --training.epochs 30 --features.n-mels 64``.
+Change the number of mel bands, the number of epochs or the strength of the augmentation here, or on
+the command line of any script: ``python train.py --training.epochs 30 --features.n-mels 64``.
 Each group checks its own values; :func:`main` turns a mistake into one line and exit code 2.
 """
 
@@ -30,7 +30,7 @@ Settings = TypeVar("Settings")
 
 
 class UserError(Exception):
-    """Something a user can mend; its text is the one line that says what was wrong and what to do."""
+    """Something a user can mend; its text is one line: what was wrong and what to do."""
 
 
 def _check(condition: bool, message: str) -> None:
@@ -106,9 +106,9 @@ class FeatureSettings:
     deltas: bool = True
     """Append first and second time derivatives (kind mfcc only)."""
     floor_db: float = 60.0
-    """dB below the clip's loudest point at which the logarithm stops: hides the recording's own silence."""
+    """dB below the clip's loudest point at which the logarithm stops: hides its own silence."""
     normalization: Literal["mean_variance", "mean", "none"] = "mean_variance"
-    """Per clip, over all its frames and bands: takes out loudness and contrast, keeps the spectral shape."""
+    """Per clip, over all frames and bands: takes out loudness and contrast, keeps the shape."""
 
     def __post_init__(self) -> None:
         _within(self, 32, 4096, "n_fft")
@@ -124,15 +124,16 @@ class DataSettings:
     """Which recordings, where they lie, and how they are split."""
 
     corpora: str = "auto"
-    """Comma list of fsdd, synthetic, own (your corrected live recordings) or folders; auto is fsdd,synthetic."""
+    """Comma list of fsdd, synthetic, own (your corrected clips), folders; auto: fsdd,synthetic."""
     root: Path = Path("data")
     """Folder for downloads, unpacked recordings and caches."""
     fsdd_archive: Path | None = field(default_factory=lambda: _from_environment("FSDD_ARCHIVE"))
     """Archive or folder with FSDD v1.0.10, used before any download (environment: FSDD_ARCHIVE)."""
-    fsdd_url: str = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip"
+    fsdd_url: str = ("https://github.com/Jakobovski/free-spoken-digit-dataset/"
+                     "archive/refs/tags/v1.0.10.zip")
     """Where FSDD is fetched from when it is nowhere on disk."""
     protocol: Literal["official", "speaker", "random"] = "official"
-    """official: takes 0-4 are the test; speaker: one speaker left out; random: 80/20, for comparison only."""
+    """official: takes 0-4 are the test; speaker: one left out; random: 80/20, to compare only."""
     test_speaker: str = "george"
     """The speaker left out (protocol speaker only)."""
     validation_fraction: float = 0.1
@@ -140,10 +141,11 @@ class DataSettings:
     own_dir: Path = Path("live_recordings/own")
     """Folder of your own labelled clips, filled by the live script."""
     own_repeats: int = 8
-    """How often an epoch repeats each of your own clips: few clips must be heard among thousands."""
+    """How often an epoch repeats each of your own clips: few must be heard among thousands."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.corpora.strip()), "data.corpora is empty: name fsdd, synthetic, own or a folder")
+        _check(bool(self.corpora.strip()),
+               "data.corpora is empty: name fsdd, synthetic, own or a folder")
         _within(self, 0.02, 0.5, "validation_fraction")
         _within(self, 1, 1000, "own_repeats")
 
@@ -267,7 +269,7 @@ class TrainingSettings:
     patience: int = 12
     """Epochs without a better validation loss before training stops."""
     average_decay: float = 0.998
-    """Decay of the exponential moving average of the weights, which is what is validated and saved; 0 is off."""
+    """Decay of the moving average of the weights; the average is validated and saved. 0 is off."""
     workers: int = 0
     """Threads for PyTorch; 0 leaves the choice to PyTorch."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -312,10 +314,10 @@ class CleaningSettings:
     """dBFS. Quieter recordings hold no speech."""
 
     def __post_init__(self) -> None:
-        _check(0 <= self.highpass_hz < 1000, f"cleaning.highpass-hz is {self.highpass_hz}: use 0 to 1000")
-        _check(1 <= self.highpass_order <= 10, f"cleaning.highpass-order is {self.highpass_order}: use 1 to 10")
-        _check(0 <= self.gate_strength <= 1, f"cleaning.gate-strength is {self.gate_strength}: use 0 to 1")
-        _check(self.vad_mode in (0, 1, 2, 3), f"cleaning.vad-mode is {self.vad_mode}: use 0 to 3")
+        _within(self, 0, 1000, "highpass_hz")
+        _within(self, 1, 10, "highpass_order")
+        _within(self, 0, 1, "gate_strength")
+        _within(self, 0, 3, "vad_mode")
         for name in ("pre_roll_ms", "hangover_ms", "min_speech_ms"):
             _check(0 <= getattr(self, name) <= 2000,
                    f"cleaning.{name.replace('_', '-')} is {getattr(self, name)}: use 0 to 2000")
@@ -328,7 +330,7 @@ class DecisionSettings:
     models_dir: Path = Path("saved_models")
     """Folder with the trained networks, one .pt file each."""
     threshold: float | None = None
-    """Confidence below which the answer is "no digit"; by default the one stored with the networks."""
+    """Confidence below which the answer is "no digit"; by default the one in the model files."""
 
     def __post_init__(self) -> None:
         _check(self.threshold is None or 0 <= self.threshold <= 1,
@@ -357,18 +359,23 @@ class LiveSettings:
     """Folder for recordings, plots and the log."""
     plots: bool = True
     """Draw the comparison plot of each answer, outside the audio path."""
+    user: str = "me"
+    """Your name in the file names of the clips you label: letters, digits and hyphens."""
 
     def __post_init__(self) -> None:
         _check(5 <= self.block_ms <= 500, f"live.block-ms is {self.block_ms}: use 5 to 500")
-        _check(0.3 <= self.record_seconds <= 60, f"live.record-seconds is {self.record_seconds}: use 0.3 to 60")
-        _check(0 <= self.countdown_seconds <= 10, f"live.countdown-seconds is {self.countdown_seconds}: use 0 to 10")
-        _check(60 <= self.endpoint_ms <= 2000, f"live.endpoint-ms is {self.endpoint_ms}: use 60 to 2000")
+        _within(self, 0.3, 60, "record_seconds")
+        _within(self, 0, 10, "countdown_seconds")
+        _within(self, 60, 2000, "endpoint_ms")
         _check(0.5 <= self.max_utterance_seconds <= 30, "live.max-utterance-seconds: use 0.5 to 30")
         _check(self.sample_rate is None or 8000 <= self.sample_rate <= 192000,
                f"live.sample-rate is {self.sample_rate}: use 8000 to 192000")
+        _check(re.fullmatch(r"[A-Za-z0-9-]{1,40}", self.user) is not None,
+               f"live.user is {self.user!r}: use letters, digits and hyphens, at most 40")
 
 
-def parse_arguments(settings: type[Settings], description: str, arguments: list[str] | None = None) -> Settings:
+def parse_arguments(settings: type[Settings], description: str,
+                    arguments: list[str] | None = None) -> Settings:
     """Make a command line from a dataclass and read it.
 
     Parameters
@@ -395,7 +402,8 @@ def parse_arguments(settings: type[Settings], description: str, arguments: list[
         raise UserError(re.sub(r"\s+", " ", words).strip() + " (see --help)") from None
 
 
-def main(script: Callable[[Settings], int | None], settings: type[Settings], description: str) -> None:
+def main(script: Callable[[Settings], int | None], settings: type[Settings],
+         description: str) -> None:
     """Run a script: read its settings, call it, and end with an exit code instead of a traceback.
 
     Exit codes: 0 done, 1 a :class:`UserError` while running, 2 a mistake on the command line,
@@ -415,5 +423,6 @@ def main(script: Callable[[Settings], int | None], settings: type[Settings], des
         print("\nstopped", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        print(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
         sys.exit(1)

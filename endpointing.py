@@ -92,6 +92,11 @@ class Endpointer:
         self._speech_frames = 0
         self._quiet_frames = 0
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether enough of the background has been heard for speech to be noticed."""
+        return len(self._levels) >= CALIBRATION_FRAMES
+
     def feed(self, block: np.ndarray) -> list[Utterance]:
         """Take float32 (samples,) of the stream, any number; return the utterances that ended."""
         sound = np.concatenate([self._rest, block]) if self._rest.size else block
@@ -128,7 +133,7 @@ class Endpointer:
         voice = self._vad.is_speech((frame * 32767).astype("<i2").tobytes(), self.sample_rate)
         margin = SUSTAIN_DB if self.speaking else ONSET_DB
         loud = level > SILENCE_DBFS and level > self.background_dbfs + margin
-        return voice and loud and len(self._levels) >= CALIBRATION_FRAMES
+        return voice and loud and self.calibrated
 
     def _follow_background(self, level: float) -> None:
         self._levels.append(max(level, SILENCE_DBFS))

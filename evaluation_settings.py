@@ -14,7 +14,6 @@ import config
 import dataset_loader
 import files
 import scoring
-import synthetic_speech
 from clips import Clips
 from predictor import Predictor
 from recipe import Recipe
@@ -125,8 +124,8 @@ def held_out(settings: EvaluationSettings, predictor: Predictor) -> Held:
     except config.UserError as error:
         if settings.data.fsdd_archive is not None:
             raise
-        print(f"WARNING: no FSDD ({error}). Scored on made-up speakers instead: these figures are "
-              "not those of the official test.", flush=True)
+        print(f"{'!' * 96}\nWARNING: no FSDD ({error}).\nScored on made-up speakers instead: these "
+              f"figures are not those of the official test.\n{'!' * 96}", flush=True)
         made = strangers_by_ear(settings, predictor)
         return Held(made, made, "synthetic held-out speakers (FSDD not available)")
     split = dataset_loader.official_split(clips, settings.data.validation_fraction,
@@ -136,7 +135,17 @@ def held_out(settings: EvaluationSettings, predictor: Predictor) -> Held:
 
 def strangers_by_ear(settings: EvaluationSettings, predictor: Predictor,
                      kinds: config.SyntheticSettings = HELD_OUT_DIGITS) -> Clips:
-    """Made-up speakers, digits or other words, of a seed that no training run uses."""
+    """Made-up speakers, digits or other words, of a seed that no training run uses.
+
+    Raises
+    ------
+    UserError : the speech synthesiser is missing or broken
+    """
+    try:
+        import synthetic_speech
+    except ImportError as error:
+        raise config.UserError(f"no made-up speakers: {error}; pip install -r requirements.txt "
+                               "brings what they need") from None
     return synthetic_speech.synthesize(kinds, settings.seed + HELD_OUT_SEED,
                                        predictor.audio.sample_rate, None)
 
@@ -150,7 +159,9 @@ def strangers(settings: EvaluationSettings, audio: config.AudioSettings) -> dict
     """
     folder = needed(settings.unseen_dir, "strangers' clips", "--unseen-dir", "UNSEEN_SPEAKERS_DIR")
     corpora = {}
-    for path in sorted(item for item in folder.iterdir() if item.is_dir()) or [folder]:
+    folders = sorted(path for path in folder.iterdir()
+                     if path.is_dir() and not path.name.startswith("."))
+    for path in folders or [folder]:
         try:
             clips = dataset_loader.load_folder(path, audio, corpus=path.name)
         except config.UserError as error:

@@ -43,7 +43,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` to `path` as indented JSON, atomically; NumPy scalars and arrays are converted."""
+    """Write `value` to `path` as indented JSON, atomically; NumPy values are converted."""
     def convert(item: Any) -> Any:
         if hasattr(item, "tolist"):
             return item.tolist()
@@ -53,13 +53,14 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def commit() -> str:
-    """The commit of the checkout this file lies in, with "+" for local changes; "unknown" without git."""
+    """The commit of this checkout, with "+" for local changes; "unknown" without git."""
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True,
                               text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
@@ -70,5 +71,6 @@ def run_record() -> dict[str, Any]:
     for package in RECORDED_PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-    return {"commit": commit(), "python": platform.python_version(), "platform": platform.platform(),
-            "versions": versions, "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}
+    return {"commit": commit(), "python": platform.python_version(),
+            "platform": platform.platform(), "versions": versions,
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}

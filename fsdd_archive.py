@@ -1,4 +1,4 @@
-"""FSDD v1.0.10 as it comes - folder, zip or tar.gz - read safely and checked against what it must be.
+"""FSDD v1.0.10 as it comes - folder, zip or tar.gz - read safely and checked to the last sample.
 
 Nothing that an archive says is trusted: each member is judged before it is read, and the recordings
 are compared, decoded, with the digests of the published release. Z. Jackson et al., "Free Spoken
@@ -11,10 +11,12 @@ import contextlib
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -37,7 +39,7 @@ TAKES = 50
 NAMES = tuple(sorted(f"{digit}_{speaker}_{take}" for digit in config.DIGITS
                      for speaker in SPEAKERS for take in range(TAKES)))
 """The 3,000 recordings, without suffix."""
-CONTENT_SHA256 = "0"
+CONTENT_SHA256 = "fbf77c5e2e80e5dacab77db4063117dc77b573a60babb054408d7d40fc993eb4"
 """SHA-256 of :func:`content_digest` over the release."""
 DIGEST_TABLE = Path(__file__).with_name("fsdd_digests.txt")
 """The first six hexadecimal digits of each recording's own digest: they name what was altered."""
@@ -47,6 +49,9 @@ MAX_MEMBERS = 20_000
 """Files in an archive at most; the release has 3,000 and a few."""
 NAMED_FILES = 5
 """Files named in a message; the rest is counted."""
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError,
+          EOFError, ValueError, NotImplementedError, struct.error)
+"""What the archive modules raise where bytes are missing or wrong."""
 
 
 class DataError(config.UserError):
@@ -78,8 +83,7 @@ def read_files(source: Path) -> dict[str, bytes]:
             gzipped = stream.read(2) == b"\x1f\x8b"
         if gzipped:
             return _recordings_of(_read_tar(source), source)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile,
-            NotImplementedError) as error:
+    except DAMAGE as error:
         raise DataError(f"{source}: truncated or damaged archive ({error})") from None
     except OSError as error:
         raise DataError(f"{source}: can't be read ({error.strerror or error})") from None
@@ -194,7 +198,7 @@ def verify(recordings: Mapping[str, np.ndarray], source: Path) -> dict[str, np.n
     ------
     DataError : names what is missing, stray or altered
     """
-    expected = digest_table()
+    expected = digest_table(DIGEST_TABLE)
     faults = {
         "missing": [name for name in NAMES if name not in recordings],
         "stray": [name for name in recordings if name not in expected],
@@ -202,8 +206,8 @@ def verify(recordings: Mapping[str, np.ndarray], source: Path) -> dict[str, np.n
                                   and recording_digest(samples) != expected[name]]}
     found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in faults.items() if names]
     if found:
-        raise DataError(f"{source} isn't FSDD v1.0.10: {'; '.join(found)}. Get it again, or name "
-                        "another copy with --data.fsdd-archive or FSDD_ARCHIVE")
+        raise DataError(f"{source} isn't FSDD v1.0.10: {'; '.join(found)}. Delete it and get it "
+                        "again, or name another copy with --data.fsdd-archive or FSDD_ARCHIVE")
     if content_digest(recordings) != CONTENT_SHA256:
         raise DataError(f"{source} isn't FSDD v1.0.10: its samples have another digest")
     return {name: recordings[name] for name in NAMES}
@@ -228,7 +232,7 @@ def recording_digest(samples: np.ndarray) -> str:
     return hashlib.sha256(samples.astype("<i2", copy=False).tobytes()).hexdigest()[:6]
 
 
-def digest_table(path: Path = DIGEST_TABLE) -> dict[str, str]:
+def digest_table(path: Path) -> dict[str, str]:
     """Read name -> digest from the table: a line holds ten takes of a digit by a speaker."""
     table = {}
     for line in path.read_text(encoding="ascii").splitlines():
@@ -256,8 +260,11 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.chmod(temporary, 0o755)  # mkdtemp makes folders that only their owner may enter
-        with contextlib.suppress(FileExistsError) if folder.is_dir() else contextlib.nullcontext():
+        try:
             os.rename(temporary, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

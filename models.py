@@ -25,7 +25,8 @@ def register(name: str) -> Callable:
     return keep
 
 
-def create_model(name: str, n_features: int, n_classes: int = config.N_CLASSES, **arguments) -> nn.Module:
+def create_model(name: str, n_features: int, n_classes: int = config.N_CLASSES,
+                 **arguments) -> nn.Module:
     """Make the network called `name`.
 
     Raises
@@ -80,7 +81,8 @@ class AttentivePooling(nn.Module):
 class CNNModel(nn.Module):
     """Residual 2-D CNN: spectral patterns first, then the bands joined, then pooled over time."""
 
-    def __init__(self, n_features: int, n_classes: int, width: int = 32, dropout: float = 0.2) -> None:
+    def __init__(self, n_features: int, n_classes: int, width: int = 32,
+                 dropout: float = 0.2) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(1, width // 2, 5, stride=2, padding=2, bias=False),
@@ -104,7 +106,8 @@ class CNNModel(nn.Module):
 class RNNModel(nn.Module):
     """Two-layer bidirectional LSTM behind a small convolutional subsampling, pooled over time."""
 
-    def __init__(self, n_features: int, n_classes: int, width: int = 80, dropout: float = 0.2) -> None:
+    def __init__(self, n_features: int, n_classes: int, width: int = 80,
+                 dropout: float = 0.2) -> None:
         super().__init__()
         self.subsample = nn.Sequential(conv_block(1, 16, 2), conv_block(16, 32, 2))
         bands = -(-n_features // 4)

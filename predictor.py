@@ -86,8 +86,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         content = torch.load(stream, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError,
             zipfile.BadZipFile):
-        raise config.UserError(f"{path}: truncated, altered or not a model file; make it again with: "
-                               "python train.py") from None
+        raise config.UserError(f"{path}: truncated, altered or not a model file; make it again "
+                               "with: python train.py") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise config.UserError(f"{path}: not a checkpoint of this version; make it again with: "
                                "python train.py")
@@ -163,15 +163,16 @@ class Predictor:
             names = tuple(path.stem for path in sorted(settings.models_dir.glob("*.pt"))
                           if not path.name.startswith("."))
         if not names:
-            raise config.UserError(f"{settings.models_dir}: no trained networks there; make them with: "
-                                   "python train.py")
-        self.checkpoints = {name: load_checkpoint(settings.models_dir / f"{name}.pt") for name in names}
+            raise config.UserError(f"{settings.models_dir}: no trained networks there; make them "
+                                   "with: python train.py")
+        self.checkpoints = {name: load_checkpoint(settings.models_dir / f"{name}.pt")
+                            for name in names}
         self.names = list(names)
         self.audio = self.checkpoints[self.names[0]].audio
         for name, checkpoint in self.checkpoints.items():
             if checkpoint.audio != self.audio:
-                raise config.UserError(f"{settings.models_dir}: {self.names[0]} and {name} were trained "
-                                       "with different audio settings; train them together")
+                raise config.UserError(f"{settings.models_dir}: {self.names[0]} and {name} were "
+                                       "trained with different audio settings; train them together")
         self.networks = {name: item.network() for name, item in self.checkpoints.items()}
         self.threshold = self._threshold() if settings.threshold is None else settings.threshold
 
@@ -180,7 +181,7 @@ class Predictor:
         return first.threshold if len(self.names) == 1 else first.vote_threshold
 
     def prepare(self, waveform: np.ndarray, sample_rate: int | None = None) -> np.ndarray:
-        """Bring float32 (samples,) to the networks' rate, level and length, float32 (clip_samples,)."""
+        """Bring float32 (samples,) to the networks' rate, level and length, (clip_samples,)."""
         if sample_rate not in (None, self.audio.sample_rate):
             waveform = audio_io.resample(waveform, sample_rate, self.audio.sample_rate)
         level = normalize_level(waveform, self.audio.level_dbfs)

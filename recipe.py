@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import dataset_loader
 import numpy as np
 
 import config
+import dataset_loader
 import models
 from clips import Clips, concatenate
 
@@ -61,7 +61,7 @@ class Material:
 def gather(recipe: Recipe) -> Material:
     """Load the corpora and split them; made-up speakers are kept apart like real ones.
 
-    A tenth of the synthetic speakers is never trained on: together with FSDD's validation takes they
+    A tenth of the synthetic speakers is never trained on: with FSDD's validation takes they
     choose the epoch, and they are the strangers on which confidence is calibrated.
     """
     data = recipe.data
@@ -88,7 +88,8 @@ def gather(recipe: Recipe) -> Material:
 def choose_split(clips: Clips, data: config.DataSettings, seed: int) -> dataset_loader.Split:
     """The split that ``data.protocol`` names."""
     if data.protocol == "speaker":
-        return dataset_loader.speaker_split(clips, data.test_speaker, data.validation_fraction, seed)
+        return dataset_loader.speaker_split(clips, data.test_speaker, data.validation_fraction,
+                                            seed)
     split = {"official": dataset_loader.official_split,
              "random": dataset_loader.random_split}[data.protocol]
     return split(clips, data.validation_fraction, seed)

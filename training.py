@@ -42,8 +42,8 @@ def open_run(recipe: Recipe) -> Path:
         for run in reversed(runs):
             if json.loads((run / "settings.json").read_text(encoding="utf-8")) == wanted:
                 return run
-        raise config.UserError(f"no run in {recipe.runs_dir} was made with these settings; give the "
-                               f"settings of {runs[-1] / 'settings.json'}, or leave --resume out")
+        raise config.UserError(f"no run in {recipe.runs_dir} was made with these settings; give "
+                               f"the settings of {runs[-1] / 'settings.json'}, or leave --resume out")
     folder = recipe.runs_dir / time.strftime("%Y%m%d-%H%M%S")
     while folder.exists():
         folder = folder.with_name(folder.name + "x")
@@ -154,7 +154,7 @@ def calibrate(trainers: dict[str, Trainer], recipe: Recipe,
 
 
 def provenance(trainer: Trainer, recipe: Recipe, material: Material) -> dict[str, Any]:
-    """What made a checkpoint: data, split, settings, scores, commit, versions; plain values only."""
+    """What made a checkpoint: data, split, settings, scores, versions; plain values only."""
     best = min(trainer.history, key=lambda line: line["validation_loss"])
     return {"corpora": material.corpora, "protocol": recipe.data.protocol,
             "test_speaker": recipe.data.test_speaker, "seed": recipe.seed,

@@ -35,7 +35,8 @@ def test_everything_off_changes_nothing():
     augmenter = Augmenter(OFF, RATE)
     changed, same = augmenter.waveforms(clips, digits)
     # the level is brought to full scale; the shape stays
-    torch.testing.assert_close(changed, clips / clips.abs().amax(1, keepdim=True), atol=1e-4, rtol=1e-4)
+    expected = clips / clips.abs().amax(1, keepdim=True)
+    torch.testing.assert_close(changed, expected, atol=1e-4, rtol=1e-4)
     assert torch.equal(same, digits)
     torch.testing.assert_close(augmenter.spectrograms(power()), power(), rtol=1e-3, atol=1e-3)
     features = torch.randn(4, 40, 101)

@@ -10,7 +10,7 @@ import config
 
 
 def draw(temperature: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
-    """Logits that are `temperature` times too large, with targets drawn from the true posteriors."""
+    """Logits `temperature` times too large, with targets drawn from the true posteriors."""
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, (count, config.N_CLASSES))
     cumulated = calibration.softmax(logits).cumsum(axis=1)

@@ -21,7 +21,8 @@ def test_a_failure_leaves_the_old_file_and_no_scraps(tmp_path):
 def test_folders_are_made_and_the_content_arrives(tmp_path):
     path = tmp_path / "a" / "b" / "value.json"
     files.write_json(path, {"array": np.arange(3), "scalar": np.float32(0.5), "path": tmp_path})
-    assert json.loads(path.read_text()) == {"array": [0, 1, 2], "scalar": 0.5, "path": str(tmp_path)}
+    assert json.loads(path.read_text()) == {
+        "array": [0, 1, 2], "scalar": 0.5, "path": str(tmp_path)}
 
 
 def test_the_record_names_commit_and_versions():

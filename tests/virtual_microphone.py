@@ -10,19 +10,24 @@ Debian and Ubuntu packages: libportaudio2 libasound2-plugins pulseaudio pulseaud
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pytest
 import soundfile
 
+ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ("pulseaudio", "paplay", "parec", "pactl")
 PACKAGES = "libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils alsa-utils"
 SERVER_START_SECONDS = 20.0
@@ -160,6 +165,88 @@ def virtual_microphone(rate: int = 44100, channels: int = 2) -> Iterator[Virtual
         yield speaker
     finally:
         speaker.stop()
+
+
+class LiveScript:
+    """A running ``microphone_inference.py`` whose lines are collected as they come.
+
+    Parameters
+    ----------
+    words : of its command line
+    environment : of the child process
+    folder : working directory's stand-in for what it saves
+
+    Attributes
+    ----------
+    messages : lines of standard error
+    process : the running script
+    """
+
+    def __init__(self, words: list[str], environment: dict[str, str], folder: Path) -> None:
+        command = [sys.executable, str(ROOT / "microphone_inference.py"), *words,
+                   "--live.recordings-dir", str(folder), "--decision.models-dir",
+                   str(ROOT / "saved_models")]
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(command, env=environment, cwd=folder, text=True, bufsize=1,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)
+        self.lines: list[str] = []
+        self.messages: list[str] = []
+        self._threads = [threading.Thread(target=self._collect, args=pair, daemon=True) for pair in
+                         ((self.process.stdout, self.lines), (self.process.stderr, self.messages))]
+        for thread in self._threads:
+            thread.start()
+
+    def _collect(self, stream: IO[str], lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+
+    @property
+    def answers(self) -> list[dict[str, Any]]:
+        """The answers so far (with ``--json``)."""
+        return [json.loads(line) for line in list(self.lines)]
+
+    def wait_for(self, text: str, seconds: float = 60.0, times: int = 1) -> float:
+        """Wait until a message holds `text`; returns the s since the start."""
+        deadline = time.monotonic() + seconds
+        while sum(text in line for line in list(self.messages)) < times:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise AssertionError(f"{text!r} did not come: {self.messages} {self.lines}")
+            time.sleep(0.02)
+        return time.monotonic() - self.started
+
+    def wait_for_answers(self, number: int, seconds: float = 20.0) -> None:
+        """Wait until there are `number` answers."""
+        deadline = time.monotonic() + seconds
+        while len(self.lines) < number:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise AssertionError(f"{len(self.lines)} of {number} answers: {self.messages}")
+            time.sleep(0.02)
+
+    def type(self, line: str) -> None:
+        """Type a line on its keyboard."""
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def interrupt(self, seconds: float = 40.0) -> int:
+        """Press Ctrl-C and wait for the end; returns the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.wait(seconds)
+
+    def wait(self, seconds: float = 40.0) -> int:
+        """Wait for the end; returns the exit code."""
+        code = self.process.wait(seconds)
+        for thread in self._threads:
+            thread.join(5)
+        return code
+
+    def __enter__(self) -> LiveScript:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
 
 @pytest.fixture

@@ -1,0 +1,44 @@
+"""Score the trained networks and their vote; tables, figures and JSON go to results/.
+
+    python evaluation.py                              FSDD's official test: summary.md, summary.json
+    python evaluation.py --protocol unseen            strangers' clips (UNSEEN_SPEAKERS_DIR)
+    python evaluation.py --protocol noise             down to -5 dB, with and without cleaning
+    python evaluation.py --protocol reject            other words, silence, hum, clicks, noise
+    python evaluation.py --protocol calibration       is 90 % sure right nine times of ten?
+    python evaluation.py --protocol speaker           leave one speaker out: trains six times
+    python evaluation.py --protocol seeds --models-dirs A B C   several trainings, and their mean
+"""
+
+from __future__ import annotations
+
+import time
+
+import config
+import evaluation_protocols
+import robustness_protocols
+from evaluation_settings import EvaluationSettings
+
+PROTOCOLS = {
+    "official": evaluation_protocols.official,
+    "seeds": evaluation_protocols.seeds,
+    "speaker": evaluation_protocols.speaker,
+    "unseen": evaluation_protocols.unseen,
+    "noise": robustness_protocols.noise,
+    "reject": robustness_protocols.reject,
+    "calibration": robustness_protocols.calibration,
+}
+
+
+def run(settings: EvaluationSettings) -> None:
+    """Run the protocol, print its tables, write its files."""
+    started = time.perf_counter()
+    report = PROTOCOLS[settings.protocol](settings)
+    report.data["seconds"] = round(time.perf_counter() - started, 1)
+    print(report.text)
+    report.write(settings.results_dir)
+    print(f"written: {settings.results_dir / report.name}.md, .json, .png and "
+          f"{len(report.extras)} more, in {time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    config.main(run, EvaluationSettings, __doc__)

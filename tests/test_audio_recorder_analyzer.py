@@ -1,0 +1,162 @@
+"""The analyser: what it measures, what it advises, what it saves; no networks, no microphone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import audio_io
+import audio_recorder_analyzer
+import config
+from audio_recorder_analyzer import AnalyzerSettings, analyze
+
+ROOT = Path(audio_recorder_analyzer.__file__).parent
+RATE = 16000
+
+
+def recording(level: float = 0.2, noise: float = 1e-4, seconds: float = 2.0,
+              speech: tuple[tuple[float, float], ...] = ((0.8, 1.2),)) -> np.ndarray:
+    """Noise with stretches of a vowel-like buzz of amplitude `level` in it."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    buzz = sum(np.sin(2 * np.pi * 130 * k * time) / (1 + abs(k - 5)) for k in range(1, 25))
+    buzz *= level / np.abs(buzz).max()
+    envelope = sum(np.sin(np.pi * np.clip((time - start) / (end - start), 0, 1))
+                   for start, end in speech) if speech else np.zeros(len(time))
+    hiss = noise * np.random.default_rng(0).standard_normal(len(time))
+    return (buzz * envelope + hiss).astype(np.float32)
+
+
+def advice(waveform: np.ndarray, rate: int = RATE) -> str:
+    return " | ".join(analyze(waveform, rate)[0].advice)
+
+
+def script(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, ROOT / "audio_recorder_analyzer.py", *map(str, words)],
+                          cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_a_good_recording_is_measured_and_praised():
+    report, cleaned = analyze(recording(), RATE, "good.wav")
+    assert report.source == "good.wav" and report.sample_rate == RATE
+    assert report.duration_s == 2.0
+    assert report.peak_dbfs == pytest.approx(-14, abs=0.5)
+    assert report.rms_dbfs == pytest.approx(audio_io.dbfs(audio_io.rms(recording())), abs=0.06)
+    assert report.noise_floor_dbfs == pytest.approx(-83, abs=3)  # half the band is resampled away
+    assert report.snr_db > 40
+    assert len(report.segments) == 1
+    assert report.segments[0][0] <= 0.82 and report.segments[0][1] >= 1.18
+    assert report.advice == ["good: nothing to improve"]
+    assert len(cleaned.original) == 2 * config.AudioSettings.sample_rate
+
+
+@pytest.mark.parametrize("words, waveform", [
+    ("clipped", np.clip(recording(8.0), -1, 1)),
+    ("too quiet: move closer", recording(0.004, 1e-6)),
+    ("DC offset", recording() + 0.1),
+    ("very noisy", recording(0.1, 0.03)),
+    ("some noise", recording(0.2, 0.008)),
+    ("no speech found", recording(noise=0.01, speech=())),
+    ("nothing but zeros", np.zeros(RATE, np.float32)),
+    ("starts within speech", recording(speech=((-0.2, 0.4),))),
+    ("ends within speech", recording(speech=((1.6, 2.2),))),
+    ("2 stretches of speech", recording(seconds=4.0, speech=((0.5, 0.9), (2.5, 3.0))))])
+def test_each_fault_has_its_advice_and_a_good_recording_none(words, waveform):
+    assert words in advice(waveform)
+    assert words not in advice(recording())
+
+
+def test_muted_microphones_are_told_from_silent_rooms():
+    assert "muted" in advice(np.zeros(RATE, np.float32))
+    assert "muted" not in advice(recording(noise=1e-4, speech=()))
+
+
+def test_a_low_rate_is_told():
+    assert "4000 Hz" in advice(audio_io.resample(recording(), RATE, 4000), 4000)
+
+
+@pytest.mark.parametrize("size", (0, 1, 10, 159, 1000))
+def test_tiny_recordings_are_reported_too(size):
+    report, _ = analyze(recording()[:size], RATE)
+    assert report.segments == [] and report.snr_db is None and report.advice
+    json.dumps(report.advice)
+    assert "SNR           unknown" in audio_recorder_analyzer.as_text(report)
+
+
+def test_files_are_analysed_and_saved_and_the_bad_one_is_told(tmp_path):
+    soundfile.write(tmp_path / "one.wav", recording(), RATE)
+    soundfile.write(tmp_path / "two.flac", recording(noise=0.01, speech=()), RATE)
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    done = script(tmp_path / "one.wav", tmp_path / "bad.wav", "--wav", tmp_path / "two.flac",
+                  "--recordings-dir", tmp_path / "out")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1 and "bad.wav: not a readable sound file" in done.stderr
+    assert "16000 Hz, 2.00 s" in done.stdout and "good: nothing to improve" in done.stdout
+    assert "no speech found" in done.stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        f"{stem}_{end}" for stem in ("one", "two")
+        for end in ("original.wav", "cleaned.wav", "comparison.png"))
+    original, rate = audio_io.read_audio(tmp_path / "out" / "one_original.wav")
+    assert rate == RATE and np.abs(original - recording()).max() < 1e-4
+    cleaned, rate = audio_io.read_audio(tmp_path / "out" / "one_cleaned.wav")
+    assert rate == 8000 and 0.35 < len(cleaned) / rate < 0.8
+    whole, _ = audio_io.read_audio(tmp_path / "out" / "two_cleaned.wav")
+    assert len(whole) == 16000, "without speech the whole recording is kept"
+    assert (tmp_path / "out" / "one_comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_files_of_one_name_do_not_overwrite_each_other(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        soundfile.write(tmp_path / folder / "x.wav", recording(), RATE)
+    settings = AnalyzerSettings(files=(tmp_path / "a" / "x.wav", tmp_path / "b" / "x.wav"),
+                                recordings_dir=tmp_path / "out")
+    assert audio_recorder_analyzer.run(settings) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 6
+
+
+def test_json_is_one_line_a_recording_and_nothing_is_saved_when_told(tmp_path):
+    soundfile.write(tmp_path / "one.wav", recording(), RATE)
+    done = script("--wav", tmp_path / "one.wav", tmp_path / "one.wav", "--json", "--no-save",
+                  cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    reports = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(reports) == 2 and reports[0] == reports[1]
+    assert reports[0]["sample_rate"] == RATE and reports[0]["saved"] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["one.wav"]
+
+
+def test_no_networks_and_no_torch_are_loaded(tmp_path):
+    soundfile.write(tmp_path / "one.wav", recording(), RATE)
+    code = ("import sys, pathlib, audio_recorder_analyzer as a;"
+            f"a.run(a.AnalyzerSettings(files=(pathlib.Path({str(tmp_path / 'one.wav')!r}),),"
+            "save=False));"
+            "sys.exit(any(m in sys.modules for m in ('torch', 'sounddevice', 'matplotlib')))")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
+
+
+def test_mistakes_are_one_line(tmp_path):
+    for words, code in ((("--seconds", "0"), 2), (("--sideways",), 2),
+                        ((tmp_path / "none.wav",), 1)):
+        done = script(*words)
+        assert done.returncode == code
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_a_lost_microphone_leaves_what_was_recorded(monkeypatch, capsys):
+    import microphone
+
+    def lose(seconds, device=None, sample_rate=None):
+        raise microphone.DeviceLost("the microphone stopped", kept, RATE)
+
+    monkeypatch.setattr(microphone, "record", lose)
+    kept = recording()
+    waveform, rate, name = audio_recorder_analyzer.open_recording(None, AnalyzerSettings())
+    assert np.array_equal(waveform, kept) and rate == RATE and name.startswith("recording_")
+    assert "analysing what was recorded" in capsys.readouterr().err
+    kept = recording()[:100]
+    with pytest.raises(config.UserError):
+        audio_recorder_analyzer.open_recording(None, AnalyzerSettings())
