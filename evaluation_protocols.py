@@ -169,7 +169,7 @@ def seeds(settings: EvaluationSettings) -> Report:
     if not settings.models_dirs:
         raise config.UserError("no trained networks to compare: use --models-dirs FOLDER FOLDER")
     scores, answers, name = {}, [], ""
-    for folder in settings.models_dirs:
+    for folder in dict.fromkeys(settings.models_dirs):
         predictor = Predictor(dataclasses.replace(settings.decision, models_dir=folder))
         held = held_out(settings, predictor)
         answers.append(scoring.answer(predictor, held.test, settings.chain(recording=False)))
@@ -178,7 +178,8 @@ def seeds(settings: EvaluationSettings) -> Report:
         name = held.name
     if len({tuple(part.guesses) for part in answers}) > 1:
         raise config.UserError("the folders of --models-dirs hold different networks")
-    mean, gain = scoring.macro(list(scores.values())), scoring.vote_gain(scoring.join(answers))
+    mean = scoring.macro([*scores.values()], same_clips=True)
+    gain = scoring.vote_gain(scoring.join(answers))
     spread = {series: float(np.std([item[series].value for item in scores.values()], ddof=1))
               for series in mean} if len(scores) > 1 else {}
     groups = scores | {"mean": mean}
@@ -186,7 +187,8 @@ def seeds(settings: EvaluationSettings) -> Report:
     deviation = ", ".join(f"{display_name(key)} {100 * value:.2f}" for key, value in spread.items())
     text = "\n".join([f"# {title}\n", scoring.accuracy_table("networks", groups),
                       f"Standard deviation between them, in points: {deviation or 'one only'}.\n",
-                      "All clips of all seeds together: " + gain["statement"] + "\n"])
+                      f"All clips of all seeds together: {gain['statement']} (Each clip counts "
+                      "once a seed, so p is rather too small.)\n"])
     data = {"protocol": "seeds", "test_set": name, "seeds": scores, "mean": mean,
             "standard_deviation": spread, "vote_gain": gain}
     return Report("seeds", text, data, lambda path: visualization.plot_proportions(
@@ -209,7 +211,7 @@ def speaker(settings: EvaluationSettings) -> Report:
     scores = {name: scoring.accuracies(fold) for name, fold in folds.items()}
     answers = scoring.join([*folds.values()])
     mean, gain = scoring.macro(list(scores.values())), scoring.vote_gain(answers)
-    groups = scores | {f"mean of {len(names)}": mean}
+    groups = scores | {f"mean of {len(names)}": mean} | other_seeds(settings, names)
     title = f"Voices never heard in training: vote {mean['vote'].value:.2%}, {held_words(mean)}"
     text = "\n".join([f"# {title}\n", "Leave one speaker out, FSDD, seed "
                       f"{settings.seed}; accuracy in percent with 95 % intervals.\n",
@@ -217,16 +219,30 @@ def speaker(settings: EvaluationSettings) -> Report:
                       "All speakers together: " + gain["statement"] + "\n"])
     data = {"protocol": "speaker", "seed": settings.seed, "clean": settings.clean,
             "by_speaker": scores, "mean": mean, "vote_gain": gain,
-            "fold_settings": fold_key(settings)}
+            "other_seeds": other_seeds(settings, names), "fold_settings": fold_key(settings)}
     return Report("speaker", text, data, lambda path: visualization.plot_proportions(
         scoring.figure_rows(groups), path, title),
         confusions(answers, "speaker left out", "speaker_confusion"))
 
 
+def other_seeds(settings: EvaluationSettings, names: list[str]
+                ) -> dict[str, dict[str, metrics.Proportion]]:
+    """The means of other seeds, run before with these settings, and the mean of all seeds."""
+    folder, key, means = settings.results_dir / "speaker", fold_key(settings), {}
+    seeds = {path.stem.split("_")[0] for path in folder.glob(f"seed*_{names[0]}.json")}
+    for seed in sorted(seeds):
+        folds = [read_fold(folder / f"{seed}_{name}.json", key) for name in names]
+        if all(fold is not None for fold in folds):
+            means[f"mean, {seed}"] = scoring.macro([scoring.accuracies(fold) for fold in folds])
+    if len(means) < 2:
+        return {}
+    return means | {f"mean of {len(means)} seeds": scoring.macro([*means.values()], True)}
+
+
 def fold_key(settings: EvaluationSettings) -> str:
-    """Changes with every setting that a fold's result depends on."""
+    """Changes with every setting, except the seed, that a fold's result depends on."""
     recipe = dataclasses.asdict(settings.recipe())
-    for name in ("save_dir", "runs_dir", "init", "resume", "dry_run"):
+    for name in ("seed", "save_dir", "runs_dir", "init", "resume", "dry_run"):
         recipe.pop(name)
     for name in ("root", "fsdd_archive", "fsdd_url", "test_speaker", "protocol"):
         recipe["data"].pop(name)
@@ -267,6 +283,15 @@ def read_fold(path: Path, key: str) -> Answers | None:
         return None
 
 
+def macro_words(scores: dict[str, metrics.Proportion]) -> str:
+    """What the vote changes on the macro average, which may differ from the sum of all clips."""
+    singles = {name: item.value for name, item in scores.items() if name != "vote"}
+    better = max(singles, key=singles.__getitem__)
+    change = 100 * (scores["vote"].value - singles[better])
+    return (f" On the macro average the vote changes {change:+.2f} points against the better "
+            f"single network there ({display_name(better)}).")
+
+
 def unseen(settings: EvaluationSettings) -> Report:
     """Clips of strangers: by corpus, by speaker, by digit, and the macro average over corpora."""
     predictor = Predictor(settings.decision)
@@ -290,7 +315,7 @@ def unseen(settings: EvaluationSettings) -> Report:
     text = "\n".join([
         f"# {title}\n", trained_on(predictor), f"{len(by_speaker)} speakers, {len(answers)} clips, "
         f"{'with' if chain else 'without'} the cleaning chain; in percent with 95 % intervals.\n",
-        scoring.accuracy_table("corpus", groups), gain["statement"] + "\n",
+        scoring.accuracy_table("corpus", groups), gain["statement"] + macro_words(headline) + "\n",
         f'Answered "no digit" at threshold {predictor.threshold:.3f}: {silent}.\n',
         "## By digit\n", scoring.accuracy_table("digit", by_digit),
         "## By speaker\n", scoring.accuracy_table("speaker", by_speaker)])

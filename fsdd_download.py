@@ -22,8 +22,8 @@ TRIES = 3
 """Attempts at most; each goes on where the one before broke off."""
 BACK_OFF_SECONDS = 2.0
 """s before the second attempt; doubled before each further one."""
-CHUNK_BYTES = 1 << 16
-"""Bytes between two steps of the progress bar."""
+CHUNK_BYTES = 1 << 14
+"""Bytes between two writes; as much is lost at most where a connection breaks."""
 MAX_BYTES = 1 << 28
 """256 MB. Whatever is larger isn't FSDD, which has 16 MB."""
 PASSING_STATUS = (408, 425, 429, 500, 502, 503, 504)

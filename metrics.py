@@ -61,19 +61,26 @@ def proportion(hits: np.ndarray | Sequence[bool]) -> Proportion:
                       *wilson_interval(right, total))
 
 
-def macro_average(parts: Sequence[Proportion]) -> Proportion:
+def macro_average(parts: Sequence[Proportion], same_clips: bool = False) -> Proportion:
     """Mean of proportions, each counting the same however many clips it has.
 
     The interval joins the parts' Wilson intervals by the method of variance estimates recovery
     (Zou and Donner 2008), so a part of few clips widens it. Parts without clips are left out.
+
+    Parameters
+    ----------
+    parts : one proportion a corpus, speaker, seed, ...
+    same_clips : the parts are of the same clips (other seeds, other noise), which then err
+        together: the interval is as wide as the parts' own on average, not narrower
     """
     parts = [part for part in parts if part.total]
     right, total = sum(part.right for part in parts), sum(part.total for part in parts)
     if not parts:
         return Proportion(0, 0, math.nan, math.nan, math.nan)
     value = sum(part.value for part in parts) / len(parts)
-    below = math.sqrt(sum((part.value - part.low) ** 2 for part in parts)) / len(parts)
-    above = math.sqrt(sum((part.high - part.value) ** 2 for part in parts)) / len(parts)
+    power = 1 if same_clips else 2
+    below = sum((part.value - part.low) ** power for part in parts) ** (1 / power) / len(parts)
+    above = sum((part.high - part.value) ** power for part in parts) ** (1 / power) / len(parts)
     return Proportion(right, total, value, max(0.0, value - below), min(1.0, value + above))
 
 

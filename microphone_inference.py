@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 import audio_io
 import config
 import microphone
-from endpointing import Endpointer, Utterance
+from endpointing import Endpointer, LowDelayResampler, Utterance
 from listening import Answer, Listener, add_timing
 from recording_store import RecordingStore
 from terminal import Keyboard, Terminal, quiet_libraries
@@ -249,12 +250,12 @@ class HandsFree:
     """
 
     def __init__(self, session: Session, source: microphone.Microphone) -> None:
-        import soxr
-
         self.session, self.source = session, source
         self.rate = session.listener.rate
-        self.resampler = soxr.ResampleStream(source.sample_rate, self.rate, 1, dtype="float32")
+        self.resampler = LowDelayResampler(source.sample_rate, self.rate)
         self.endpointer = Endpointer(self.rate, session.live)
+        kept = session.live.max_utterance_seconds + 1
+        self.blocks: deque[np.ndarray] = deque(maxlen=round(1000 * kept / session.live.block_ms))
         self.heard = 0  # samples, at the microphone's rate
         self.zeros = 0  # of them at the beginning, all zero
         self.overflows, self.told_at = 0, -OVERFLOW_SECONDS
@@ -263,21 +264,30 @@ class HandsFree:
     def step(self) -> None:
         """Wait for a block of sound and take it in."""
         block = self.source.read()
+        self.blocks.append(block.waveform)
         self.heard += len(block.waveform)
         self.session.terminal.level(
             block.waveform, "speech" if self.endpointer.speaking else "listening")
-        for utterance in self.endpointer.feed(self.resampler.resample_chunk(block.waveform)):
+        for utterance in self.endpointer.feed(self.resampler.feed(block.waveform)):
             self.answer(utterance, block.arrived)
         self.watch(block.waveform)
 
     def answer(self, utterance: Utterance, arrived: float) -> None:
         """Answer one utterance; `arrived` is when its last block came, s on the monotonic clock."""
-        speech_end = arrived - self.heard / self.source.sample_rate
-        speech_end += utterance.speech_end / self.rate
+        rate = self.source.sample_rate
+        speech_end = arrived - self.heard / rate + utterance.speech_end / self.rate
         remarks = () if utterance.complete else ("cut off before it ended",)
-        answer = self.session.listener.hear(utterance.waveform, self.rate, remarks=remarks)
+        answer = self.session.listener.hear(self.sound(utterance), rate, remarks=remarks)
         waited = 1000 * (time.monotonic() - speech_end)
         self.session.present(add_timing(answer, end_of_speech_to_answer=waited))
+
+    def sound(self, utterance: Utterance) -> np.ndarray:
+        """The utterance as the microphone gave it, float32 (samples,) at its own rate."""
+        recent = np.concatenate(self.blocks)
+        first = self.heard - len(recent)
+        start, end = (round(position * self.source.sample_rate / self.rate) - first
+                      for position in (utterance.start, utterance.end))
+        return recent[max(0, start):end]
 
     def finish(self) -> None:
         """Answer what was being said when the microphone vanished."""

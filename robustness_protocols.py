@@ -120,7 +120,8 @@ def noise_report(settings: EvaluationSettings, predictor: Predictor, test_set: s
         "## Vote, by noise\n", noise_table(answers), "## Mean of the noise kinds\n",
         scoring.accuracy_table("level", {level_name(*key): item for key, item in means.items()}),
         *cleaning_words(means),
-        "All conditions together: " + gain["statement"] + "\n"])
+        f"All conditions together: {gain['statement']} (Each clip counts once a condition, so p "
+        "is rather too small.)\n"])
     data = about(settings, predictor) | {
         "test_set": test_set, "conditions": rows, "vote_gain": gain, "mean_of_noises": [
             {"snr_db": snr, "cleaning": cleaning, "accuracy": item}
@@ -133,7 +134,7 @@ def noise_means(answers: Conditions) -> Means:
     """Mean over the kinds of noise, by level and cleaning."""
     levels = dict.fromkeys(key[1:] for key in answers)
     return {level: scoring.macro([scoring.accuracies(part) for key, part in answers.items()
-                                  if key[1:] == level]) for level in levels}
+                                  if key[1:] == level], same_clips=True) for level in levels}
 
 
 def level_name(snr_db: int | None, cleaning: bool) -> str:

@@ -145,9 +145,11 @@ def grouped(answers: Answers, groups: np.ndarray) -> dict[str, dict[str, Proport
     return {str(group): accuracies(answers.subset(groups == group)) for group in np.unique(groups)}
 
 
-def macro(groups: Sequence[Mapping[str, Proportion]]) -> dict[str, Proportion]:
-    """Macro average of each series over groups such as corpora or speakers."""
-    return {name: metrics.macro_average([group[name] for group in groups]) for name in groups[0]}
+def macro(groups: Sequence[Mapping[str, Proportion]],
+          same_clips: bool = False) -> dict[str, Proportion]:
+    """Macro average of each series over groups such as corpora, or seeds (with the same clips)."""
+    return {name: metrics.macro_average([group[name] for group in groups], same_clips)
+            for name in groups[0]}
 
 
 def no_digit(answers: Answers) -> Proportion:

@@ -89,13 +89,15 @@ def _stratified(clips: Clips, indices: np.ndarray, fraction: float,
                 rng: np.random.Generator) -> np.ndarray:
     """Draw round(fraction x size) clips of each digit and speaker; sorted indices.
 
-    Where some speaker says a digit too seldom to give one, the speakers of a digit are pooled.
+    Where that would give none of some digit and speaker, the speakers are pooled; where it would
+    give none of some digit, so are the digits.
     """
-    cells = np.unique([clips.digits[indices],
-                       np.unique(clips.speakers[indices], return_inverse=True)[1]],
-                      axis=1, return_inverse=True)[1].ravel()
-    if len(indices) and fraction * np.bincount(cells).min() < 0.5:
-        cells = np.unique(clips.digits[indices], return_inverse=True)[1]
+    digits = np.unique(clips.digits[indices], return_inverse=True)[1]
+    speakers = np.unique(clips.speakers[indices], return_inverse=True)[1]
+    for cells in (digits * (speakers.max(initial=0) + 1) + speakers, digits, np.zeros_like(digits)):
+        sizes = np.unique(cells, return_counts=True)[1]
+        if fraction * sizes.min(initial=len(indices)) >= 0.5:
+            break
     drawn = []
     for cell in np.unique(cells):
         members = rng.permutation(indices[cells == cell])

@@ -43,7 +43,7 @@ def open_run(recipe: Recipe) -> Path:
             if json.loads((run / "settings.json").read_text(encoding="utf-8")) == wanted:
                 return run
         raise config.UserError(f"no run in {recipe.runs_dir} was made with these settings; give "
-                               f"the settings of {runs[-1] / 'settings.json'}, or leave --resume out")
+                               f"those in {runs[-1] / 'settings.json'}, or leave --resume out")
     folder = recipe.runs_dir / time.strftime("%Y%m%d-%H%M%S")
     while folder.exists():
         folder = folder.with_name(folder.name + "x")

@@ -77,9 +77,8 @@ def plot_learning_curves(history: Mapping[str, Sequence[Mapping[str, float]]],
     """
     figure = _figure(11, 4.5)
     (left, right), best = figure.subplots(1, 2), {}
-    for position, (name, rows) in enumerate(history.items()):
-        if not rows:
-            continue
+    shown = {name: rows for name, rows in history.items() if rows}
+    for position, (name, rows) in enumerate(shown.items()):
         colour = _colour(name, position)
         best[name] = min(rows, key=lambda row: row["validation_loss"])
         _draw_history(left, rows, "loss", 1.0, colour, name, best[name])
@@ -146,14 +145,16 @@ def plot_reliability(panels: Mapping[str, Mapping[str, Any]], path: Path | str, 
             colour = PALETTE[(1, 2, 0)[position % 3]]
             used = np.asarray(curve.count) > 0
             x = np.asarray(curve.confidence)[used]
-            top.plot(x, np.asarray(curve.accuracy)[used], "o-", color=colour, markersize=4,
-                     linewidth=1.6, label=f"{name}: ECE {curve.error:.1%}")
-            bottom.step(x, np.asarray(curve.count)[used], where="mid", color=colour, linewidth=1.4)
+            y, count = np.asarray(curve.accuracy)[used], np.asarray(curve.count)[used]
+            top.plot(x, y, color=colour, alpha=0.4, linewidth=1.2)
+            top.scatter(x, y, 6 + 60 * np.sqrt(count / count.max(initial=1)), color=colour,
+                        label=f"{name}: ECE {curve.error:.1%}")
+            bottom.step(x, count, where="mid", color=colour, linewidth=1.4)
         _tidy(top, "", "share right" if column == 0 else "", panel)
         _tidy(bottom, "confidence", "clips" if column == 0 else "")
         top.set(xlim=(0, 1.01), ylim=(0, 1.02))
         bottom.set(yscale="symlog", ylim=(0, None))
-        top.legend(frameon=False, fontsize=9, loc="upper left")
+        top.legend(frameon=False, fontsize=9, loc="lower right")
     return _save(figure, path)
 
 
@@ -342,8 +343,7 @@ def _draw_posteriors(axes: Axes, prediction: Prediction) -> None:
         x = np.arange(len(values)) + (position - (len(heights) - 1) / 2) * width
         axes.bar(x, 100 * np.asarray(values), width, color=_colour(name, position),
                  label=display_name(name))
-    axes.set_xticks(range(len(config.DIGITS)), [
-        f"{digit}\n{word}" for digit, word in zip(config.DIGITS, config.DIGIT_WORDS, strict=True)])
+    axes.set_xticks(range(10), [f"{i}\n{word}" for i, word in enumerate(config.DIGIT_WORDS)])
     axes.set_ylim(0, 100)
     _tidy(axes, ylabel="posterior (%)",
           title=f"What each model heard; any other sound: {prediction.reject_probability:.0%}")

@@ -22,7 +22,8 @@ def checkpoint(name: str = "cnn", **changes) -> Checkpoint:
     weights = models.create_model(name, 40, **arguments).state_dict()
     return dataclasses.replace(
         Checkpoint(name, arguments, weights, config.AudioSettings(), config.FeatureSettings(),
-                   temperature=1.5, threshold=0.3, vote_threshold=0.4, record={"seed": 1}), **changes)
+                   temperature=1.5, threshold=0.3, vote_threshold=0.4, record={"seed": 1}),
+        **changes)
 
 
 @pytest.fixture
@@ -150,7 +151,8 @@ def test_weights_of_another_size_are_refused(tmp_path):
 
 
 def test_networks_of_other_audio_settings_do_not_vote_together(folder):
-    save_checkpoint(folder / "rnn.pt", checkpoint("rnn", audio=config.AudioSettings(clip_seconds=2)))
+    longer = config.AudioSettings(clip_seconds=2)
+    save_checkpoint(folder / "rnn.pt", checkpoint("rnn", audio=longer))
     with pytest.raises(config.UserError, match="different audio settings"):
         predictor(folder)
 

@@ -30,7 +30,8 @@ def tones(tmp_path_factory) -> Path:
     for speaker in range(6):
         for digit in range(10):
             for take in range(2):
-                noise = np.random.default_rng((speaker, digit, take)).normal(0, 0.003, 2400 + 300 * speaker)
+                random = np.random.default_rng((speaker, digit, take))
+                noise = random.normal(0, 0.003, 2400 + 300 * speaker)
                 time_s = np.arange(len(noise)) / RATE
                 tone = np.sin(2 * np.pi * (300 + 250 * digit) * time_s) * np.hanning(len(time_s))
                 audio_io.write_audio(folder / f"{digit}_s{speaker}_{take}.wav",
@@ -139,7 +140,8 @@ def test_cuda_asked_for_and_absent(tones, tmp_path):
 def test_resume_of_other_settings_is_refused(tones, tmp_path):
     train(recipe(tones, tmp_path, "--training.epochs", "1", "--models", "cnn"))
     with pytest.raises(config.UserError, match="made with these settings"):
-        train(recipe(tones, tmp_path, "--training.epochs", "2", "--models", "cnn", "--resume"))
+        train(recipe(tones, tmp_path, "--training.epochs", "2", "--models", "cnn",
+                     "--resume"))
 
 
 def test_a_full_disk_is_one_line(tones, tmp_path):

@@ -249,8 +249,8 @@ class LiveScript:
             self.process.wait()
 
 
-@pytest.fixture
-def speaker() -> Iterator[VirtualMicrophone]:
+@pytest.fixture(name="speaker")
+def speaker_fixture() -> Iterator[VirtualMicrophone]:
     """A virtual microphone at 44.1 kHz stereo for one test."""
     with virtual_microphone() as started:
         yield started

@@ -1,0 +1,147 @@
+"""What several tests share: where the data lie, and a small release of made-up recordings."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import config
+import dataset_loader
+import fsdd_archive
+from clips import Clips
+
+RATE = 8000
+SPEAKERS = ("ada", "bob")
+TAKES = 10
+WRAPPER = "free-spoken-digit-dataset-1.0.10/"
+
+
+def data_path(variable: str) -> Path:
+    """The path that an environment variable names; the test is skipped where it is unset."""
+    value = os.environ.get(variable)
+    if not value or not Path(value).exists():
+        pytest.skip(f"{variable} doesn't name existing data")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def fsdd_archive_path() -> Path:
+    return data_path("FSDD_ARCHIVE")
+
+
+@pytest.fixture(scope="session")
+def unseen_speakers_dir() -> Path:
+    return data_path("UNSEEN_SPEAKERS_DIR")
+
+
+@pytest.fixture(scope="session")
+def non_digits_dir() -> Path:
+    return data_path("NON_DIGITS_DIR")
+
+
+@pytest.fixture(scope="session")
+def noise_dir() -> Path:
+    return data_path("NOISE_DIR")
+
+
+@pytest.fixture(scope="session")
+def rir_dir() -> Path:
+    return data_path("RIR_DIR")
+
+
+@pytest.fixture(scope="session")
+def digit_strings_dir() -> Path:
+    return data_path("DIGIT_STRINGS_DIR")
+
+
+@pytest.fixture(scope="session")
+def fsdd_clips(fsdd_archive_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Clips:
+    """The real FSDD, all 3,000 clips."""
+    data = config.DataSettings(fsdd_archive=fsdd_archive_path,
+                               root=tmp_path_factory.mktemp("data"))
+    return dataset_loader.load_fsdd(data, config.AudioSettings())
+
+
+def beep(digit: int, speaker: int, take: int) -> np.ndarray:
+    """A digit as float32 (samples,): two tones under an envelope, with the take's own noise."""
+    rng = np.random.default_rng([digit, speaker, take])
+    time = np.arange(int(RATE * rng.uniform(0.05, 0.1))) / RATE
+    tones = np.sin(2 * np.pi * (300 + 150 * digit) * time) \
+        + np.sin(2 * np.pi * (2000 + 120 * digit + 40 * speaker) * time)
+    shape = np.sin(np.pi * np.linspace(0, 1, len(time)))
+    return (0.2 * shape * tones + 0.01 * rng.standard_normal(len(time))).astype(np.float32)
+
+
+def wav_bytes(waveform: np.ndarray, rate: int = RATE, kind: str = "WAV") -> bytes:
+    """A 16-bit sound file."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, rate, subtype="PCM_16", format=kind)
+    return buffer.getvalue()
+
+
+def zip_bytes(members: Mapping[str, bytes]) -> bytes:
+    """A zip archive of members by full name."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tar_bytes(members: Mapping[str, bytes]) -> bytes:
+    """A tar.gz archive of members by full name."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def spread(members: Mapping[str, bytes], folder: Path) -> Path:
+    """Write members below a folder, which is returned."""
+    for name, content in members.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_files() -> dict[str, bytes]:
+    """200 WAV files by bare name: ten digits, two speakers, ten takes."""
+    return {f"{digit}_{name}_{take}.wav": wav_bytes(beep(digit, speaker, take))
+            for digit in range(10) for speaker, name in enumerate(SPEAKERS)
+            for take in range(TAKES)}
+
+
+@pytest.fixture
+def small_release(small_files: dict[str, bytes], tmp_path: Path,
+                  monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Let the small set be the release; gives its members as GitHub's archive names them."""
+    recordings = fsdd_archive.decode(small_files)
+    monkeypatch.setattr(fsdd_archive, "NAMES", tuple(recordings))
+    table = tmp_path / "small_digests.txt"
+    table.write_text(fsdd_archive.format_digest_table(recordings))
+    monkeypatch.setattr(fsdd_archive, "DIGEST_TABLE", table)
+    monkeypatch.setattr(fsdd_archive, "CONTENT_SHA256", fsdd_archive.content_digest(recordings))
+    members = {f"{WRAPPER}recordings/{name}": content for name, content in small_files.items()}
+    return {f"{WRAPPER}README.md": b"made up", **members}
+
+
+@pytest.fixture(scope="session")
+def small_clips(small_files: dict[str, bytes]) -> Clips:
+    """The small set as Clips: 200 beeps of 10 digits, 2 speakers, 10 takes."""
+    recordings = fsdd_archive.decode(small_files)
+    digits, speakers, takes = zip(*(name.split("_") for name in recordings), strict=True)
+    return Clips.from_waveforms(list(recordings.values()), list(map(int, digits)), speakers,
+                                list(recordings), list(map(int, takes)), "small", RATE)

@@ -1,0 +1,232 @@
+"""FSDD from any container: verified to the last sample, nothing unsafe read, damage named."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import WRAPPER, data_path, spread, tar_bytes, wav_bytes, zip_bytes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import fsdd_archive
+from fsdd_archive import DataError, read_verified
+
+PACKERS = {"fsdd.zip": zip_bytes, "fsdd.tar.gz": tar_bytes}
+RECORDINGS = WRAPPER + "recordings/"
+
+
+def packed(members: dict[str, bytes], path: Path) -> Path:
+    path.write_bytes(PACKERS[path.name](members))
+    return path
+
+
+def recording(members: dict[str, bytes], name: str) -> np.ndarray:
+    return fsdd_archive.decode({f"{name}.wav": members[f"{RECORDINGS}{name}.wav"]})[name]
+
+
+def test_folder_zip_and_tar_give_the_same_samples(small_release, tmp_path):
+    sources = [packed(small_release, tmp_path / name) for name in PACKERS]
+    folder = spread(small_release, tmp_path / "unpacked")
+    (folder / WRAPPER / "recordings" / ".DS_Store").write_bytes(b"left by a file manager")
+    sources += [folder / WRAPPER, folder / WRAPPER / "recordings", folder]
+    for source in sources:
+        recordings = read_verified(source)
+        assert tuple(recordings) == fsdd_archive.NAMES
+        assert fsdd_archive.content_digest(recordings) == fsdd_archive.CONTENT_SHA256
+
+
+def test_recordings_repacked_as_flac_are_the_same_release(small_release, tmp_path):
+    flac = {name.replace(".wav", ".flac"): wav_bytes(recording(small_release, Path(name).stem),
+                                                     kind="FLAC")
+            for name in small_release if name.endswith(".wav")}
+    assert len(read_verified(packed(flac, tmp_path / "fsdd.zip"))) == len(flac)
+
+
+@pytest.mark.parametrize("container", [*PACKERS, "folder"])
+def test_missing_stray_and_altered_files_are_named(small_release, tmp_path, container):
+    del small_release[RECORDINGS + "0_ada_0.wav"]
+    small_release[RECORDINGS + "4_eve_0.wav"] = wav_bytes(np.zeros(100, np.int16))
+    small_release[RECORDINGS + "notes.txt"] = b"stray as well"
+    altered = recording(small_release, "7_bob_9").copy()
+    altered[100] += 1
+    small_release[RECORDINGS + "7_bob_9.wav"] = wav_bytes(altered)
+    small_release[RECORDINGS + "2_bob_2.wav"] = b"no sound"
+    source = spread(small_release, tmp_path / "folder") if container == "folder" \
+        else packed(small_release, tmp_path / container)
+    with pytest.raises(DataError) as caught:
+        read_verified(source)
+    for part in (str(source), "1 missing (0_ada_0)", "2 stray (4_eve_0, notes.txt)",
+                 "2 altered or unreadable (2_bob_2, 7_bob_9)"):
+        assert part in str(caught.value)
+
+
+def test_another_sample_rate_and_swapped_files_are_noticed(small_release, tmp_path):
+    one, two = RECORDINGS + "1_ada_1.wav", RECORDINGS + "1_ada_2.wav"
+    small_release[one], small_release[two] = small_release[two], small_release[one]
+    name = RECORDINGS + "5_ada_5.wav"
+    small_release[name] = wav_bytes(recording(small_release, "5_ada_5"), rate=16000)
+    with pytest.raises(DataError, match=r"3 altered or unreadable \(1_ada_1, 1_ada_2, 5_ada_5\)"):
+        read_verified(packed(small_release, tmp_path / "fsdd.zip"))
+
+
+def test_a_change_that_the_short_digests_miss_is_noticed(small_release, monkeypatch, tmp_path):
+    monkeypatch.setattr(fsdd_archive, "CONTENT_SHA256", "0" * 64)
+    with pytest.raises(DataError, match="another digest"):
+        read_verified(packed(small_release, tmp_path / "fsdd.zip"))
+
+
+EVIL = ["../evil.wav", f"{WRAPPER}../../evil.wav", "/etc/evil.wav", "C:/evil.wav",
+        "..\\evil.wav", f"{RECORDINGS}..\\..\\evil.wav"]
+
+
+@pytest.mark.parametrize("name", EVIL)
+@pytest.mark.parametrize("container", PACKERS)
+def test_members_that_point_outside_are_refused(small_release, tmp_path, container, name):
+    source = packed({**small_release, name: b"evil"}, tmp_path / container)
+    with pytest.raises(DataError, match="points outside the archive"):
+        fsdd_archive.unpack(source, tmp_path / "data" / "fsdd")
+    assert not (tmp_path / "data").exists()
+    assert not list(tmp_path.parent.glob("evil*")) and not list(tmp_path.glob("evil*"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE,
+                                  tarfile.FIFOTYPE])
+def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
+    with tarfile.open(tmp_path / "fsdd.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo(RECORDINGS + "0_ada_0.wav")
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    with pytest.raises(DataError, match="is a link, a device or encrypted"):
+        read_verified(tmp_path / "fsdd.tar.gz")
+
+
+def test_links_in_a_zip_are_refused(tmp_path):
+    member = zipfile.ZipInfo(RECORDINGS + "0_ada_0.wav")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "fsdd.zip", "w") as archive:
+        archive.writestr(member, "/etc/passwd")
+    with pytest.raises(DataError, match="is a link, a device or encrypted"):
+        read_verified(tmp_path / "fsdd.zip")
+
+
+@pytest.mark.parametrize("container", PACKERS)
+def test_archives_that_grow_too_large_are_refused_unread(tmp_path, monkeypatch, container):
+    monkeypatch.setattr(fsdd_archive, "MAX_TOTAL_BYTES", 1_000_000)
+    source = packed({f"{RECORDINGS}0_ada_{i}.wav": bytes(300_000) for i in range(4)},
+                    tmp_path / container)
+    assert source.stat().st_size < 20_000
+    with pytest.raises(DataError, match="refused, would unpack to more than .* 1 MB"):
+        read_verified(source)
+
+
+@pytest.mark.parametrize("container", PACKERS)
+def test_archives_with_too_many_files_are_refused(tmp_path, monkeypatch, container):
+    monkeypatch.setattr(fsdd_archive, "MAX_MEMBERS", 10)
+    source = packed({f"{RECORDINGS}0_ada_{i}.wav": b"" for i in range(11)}, tmp_path / container)
+    with pytest.raises(DataError, match="more than 10 files"):
+        read_verified(source)
+
+
+def test_a_member_twice_is_refused(small_release, tmp_path):
+    path = packed(small_release, tmp_path / "fsdd.zip")
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(RECORDINGS + "0_ada_0.wav", b"another")
+    with pytest.raises(DataError, match="0_ada_0.wav' twice"):
+        read_verified(path)
+
+
+@pytest.mark.parametrize("container", PACKERS)
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_truncated_archives_are_named(small_release, tmp_path, container, share):
+    path = packed(small_release, tmp_path / container)
+    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+    with pytest.raises(DataError, match=f"{container}: truncated"):
+        read_verified(path)
+
+
+@pytest.mark.parametrize("container", PACKERS)
+def test_an_archive_without_recordings_is_told(tmp_path, container):
+    source = packed({"README.md": b"nothing else"}, tmp_path / container)
+    with pytest.raises(DataError, match="holds no recordings"):
+        read_verified(source)
+
+
+def test_an_empty_or_missing_source_is_told(tmp_path):
+    with pytest.raises(DataError, match="no recordings such as"):
+        read_verified(tmp_path)
+    with pytest.raises(DataError, match="No such file"):
+        read_verified(tmp_path / "nowhere.zip")
+
+
+@functools.cache
+def small_archive(container: str) -> bytes:
+    """An archive of six recordings; small, so that most changes hit something that matters."""
+    random = np.random.default_rng(0)
+    members = {f"{RECORDINGS}{i}_ada_0.wav": wav_bytes(random.normal(0, 0.1, 50)) for i in range(6)}
+    return PACKERS[container](members)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(st.sampled_from(list(PACKERS)), st.data())
+def test_damaged_bytes_never_raise_anything_else(tmp_path, container, data):
+    content = bytearray(small_archive(container))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / container
+    path.write_bytes(content)
+    with pytest.raises(DataError):  # six recordings aren't the release, damaged or not
+        read_verified(path)
+
+
+def test_unpacking_is_all_or_nothing(small_release, tmp_path, monkeypatch):
+    source = packed(small_release, tmp_path / "fsdd.tar.gz")
+    with monkeypatch.context() as context:
+        context.setattr(os, "rename", _raise_full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            fsdd_archive.unpack(source, tmp_path / "data" / "fsdd")
+    assert os.listdir(tmp_path / "data") == []
+    for _ in range(2):  # a second process may have been quicker
+        folder = fsdd_archive.unpack(source, tmp_path / "data" / "fsdd")
+        assert len(os.listdir(folder / "recordings")) == 200
+    assert os.listdir(tmp_path / "data") == ["fsdd"]
+
+
+def _raise_full_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_the_digest_table_holds_every_recording_once():
+    table = fsdd_archive.digest_table(fsdd_archive.DIGEST_TABLE)
+    assert tuple(sorted(table)) == fsdd_archive.NAMES and len(table) == 3000
+    assert all(len(digest) == 6 and int(digest, 16) >= 0 for digest in table.values())
+
+
+def test_the_real_archive_is_the_release_that_table_and_digest_describe():
+    recordings = read_verified(data_path("FSDD_ARCHIVE"))
+    assert fsdd_archive.content_digest(recordings) == fsdd_archive.CONTENT_SHA256
+    table = fsdd_archive.format_digest_table(recordings)
+    assert table == fsdd_archive.DIGEST_TABLE.read_text(encoding="ascii")
+
+
+def test_one_sample_of_the_real_archive_altered_is_found(tmp_path):
+    files = fsdd_archive.read_files(data_path("FSDD_ARCHIVE"))
+    samples = fsdd_archive.decode({"6_theo_31.wav": files["6_theo_31.wav"]})["6_theo_31"].copy()
+    samples[1234] ^= 1
+    files["6_theo_31.wav"] = wav_bytes(samples)
+    with pytest.raises(DataError, match=r"v1.0.10: 1 altered or unreadable \(6_theo_31\)\."):
+        fsdd_archive.verify(fsdd_archive.decode(files), tmp_path)
+
+
+def test_wav_bytes_of_16_bits_survive_decoding_exactly():
+    samples = np.array([-32768, -1, 0, 1, 32767], np.int16)
+    assert np.array_equal(fsdd_archive.decode({"0_ada_0.wav": wav_bytes(samples)})["0_ada_0"],
+                          samples)
+    assert io.BytesIO(wav_bytes(samples)).getbuffer().nbytes == 44 + 10

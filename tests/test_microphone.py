@@ -1,0 +1,191 @@
+"""Microphones: choosing one, and the real PortAudio, ALSA and PulseAudio."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from virtual_microphone import VirtualMicrophone, speaker_fixture  # noqa: F401  found by name
+
+import audio_io
+import microphone
+from config import UserError
+from microphone import Device, DeviceLost, Microphone, MicrophoneError, choose_device
+
+ROOT = Path(__file__).resolve().parent.parent
+DEVICES = [Device(0, "HDA Intel PCH: ALC257 Analog", "ALSA", 2, 44100, False),
+           Device(3, "Blue Yeti USB", "ALSA", 2, 48000, False),
+           Device(4, "USB", "ALSA", 1, 16000, False),
+           Device(12, "default", "ALSA", 32, 44100, True)]
+
+
+def in_new_process(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                          timeout=60)
+
+
+@pytest.mark.parametrize(("wanted", "index"), [
+    (None, 12), ("3", 3), (3, 3), (" 12 ", 12), ("yeti", 3), ("YETI", 3), ("pch", 0),
+    ("usb", 4), ("blue", 3), ("alsa", 12)])
+def test_a_device_is_found_by_number_or_part_of_its_name(wanted, index):
+    assert choose_device(wanted, DEVICES).index == index
+
+
+@pytest.mark.parametrize(("wanted", "near"), [
+    ("Blue Yetti", "'Blue Yeti USB'"), ("defalt", "12 'default'"), ("7", "there are"),
+    ("", "there are")])
+def test_a_wrong_name_lists_the_near_ones(wanted, near):
+    with pytest.raises(MicrophoneError, match="no microphone") as error:
+        choose_device(wanted, DEVICES)
+    assert near in str(error.value) and "\n" not in str(error.value)
+
+
+def test_no_device_at_all_is_told():
+    with pytest.raises(MicrophoneError, match="no microphone found"):
+        choose_device(None, [])
+
+
+def test_without_a_default_the_first_is_taken():
+    assert choose_device(None, DEVICES[:2]).index == 0
+
+
+@pytest.mark.parametrize(("platform", "place"), [
+    ("darwin", "Privacy & Security"), ("win32", "desktop apps"), ("linux", "pavucontrol"),
+    ("freebsd14", "pavucontrol")])
+def test_each_system_has_its_own_place_for_permission(platform, place):
+    assert place in microphone.permission_hint(platform)
+
+
+def test_portaudio_is_not_imported_before_it_is_used():
+    done = in_new_process("import sys, microphone; print('sounddevice' in sys.modules)")
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("sabotage", "texts"), [
+    ("import ctypes.util; ctypes.util.find_library = lambda name: None",
+     ("apt-get install libportaudio2", "brew install portaudio", "pip install")),
+    ("import sys; sys.modules['sounddevice'] = None", ("pip install sounddevice",))])
+def test_missing_portaudio_says_how_to_install_it(sabotage, texts):
+    if sys.platform != "linux":
+        pytest.skip("other systems' wheels carry PortAudio with them")
+    done = in_new_process(f"{sabotage}\nimport microphone, config\n"
+                          "try:\n    microphone.list_devices()\n"
+                          "except config.UserError as error:\n    print(error)")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert all(text in done.stdout for text in texts)
+
+
+def test_a_lost_device_is_a_user_error_with_what_was_recorded():
+    error = DeviceLost("gone")
+    assert isinstance(error, UserError)
+    assert error.waveform.size == 0
+
+
+def tone(seconds: float, rate: int, frequency: float = 700) -> np.ndarray:
+    wave = 0.3 * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)
+    return wave.astype(np.float32)
+
+
+def test_the_default_input_is_listed(speaker: VirtualMicrophone):
+    with speaker.in_this_process():
+        devices = microphone.list_devices()
+        assert [device.name for device in devices if device.is_default] == ["default"]
+        assert "default" in str(devices[0]) and "44100 Hz" in str(devices[0])
+
+
+@pytest.mark.parametrize("rate", [None, 16000, 48000])
+def test_what_is_played_is_recorded(speaker: VirtualMicrophone, rate):
+    with speaker.in_this_process():
+        player = speaker.play(tone(3, 44100), 44100, wait=False)
+        time.sleep(1)
+        sound, got = microphone.record(0.5, sample_rate=rate)
+        player.wait()
+    assert got == (rate or 44100)
+    assert sound.dtype == np.float32 and sound.shape == (round(0.5 * got),)
+    late = sound[got // 10:]
+    assert audio_io.rms(late) == pytest.approx(0.3 / np.sqrt(2), rel=0.05)
+    spectrum = np.abs(np.fft.rfft(late))
+    assert spectrum.argmax() * got / len(late) == pytest.approx(700, abs=5)
+
+
+def test_a_rate_that_the_device_refuses_is_replaced_by_its_own(
+        speaker: VirtualMicrophone, monkeypatch):
+    with speaker.in_this_process():
+        import sounddevice
+
+        original = sounddevice.InputStream
+
+        def refuses(**settings):
+            if settings["samplerate"] == 8000:
+                raise sounddevice.PortAudioError("Invalid sample rate [PaErrorCode -9997]")
+            return original(**settings)
+
+        monkeypatch.setattr(sounddevice, "InputStream", refuses)  # ALSA's pulse takes every rate
+        with Microphone(sample_rate=8000) as source:
+            assert source.sample_rate == 44100
+            assert source.record(0.1).size == 4410
+
+
+@pytest.mark.parametrize("block_ms", [5, 20, 200])
+def test_any_block_size_works(speaker: VirtualMicrophone, block_ms):
+    with speaker.in_this_process(), Microphone(block_ms=block_ms) as source:
+        block = source.read()
+        assert len(block.waveform) == 44100 * block_ms // 1000
+        assert abs(block.arrived - time.monotonic()) < 1
+        assert source.record(0.45).shape == (round(0.45 * 44100),)
+        assert source.overflows == 0
+
+
+def test_a_reader_that_is_too_slow_loses_sound_and_is_told(
+        speaker: VirtualMicrophone, monkeypatch):
+    monkeypatch.setattr(microphone, "QUEUE_SECONDS", 0.2)
+    with speaker.in_this_process(), Microphone() as source:
+        source.read()
+        time.sleep(0.7)
+        assert source.overflows >= 15
+        source.discard()
+        assert source.read().waveform.size
+
+
+def test_a_sound_server_that_dies_leaves_what_was_recorded(
+        speaker: VirtualMicrophone):
+    with speaker.in_this_process():
+        player = speaker.play(tone(5, 44100), 44100, wait=False)
+        time.sleep(0.5)
+        threading.Timer(1.5, speaker.kill).start()
+        started = time.monotonic()
+        with pytest.raises(DeviceLost, match="stopped delivering sound") as error:
+            microphone.record(10)
+        assert time.monotonic() - started < 5
+        player.wait()
+        kept = error.value
+        assert kept.sample_rate == 44100
+        assert 0.8 < len(kept.waveform) / 44100 < 2.5
+        assert audio_io.rms(kept.waveform[22050:30000]) > 0.1
+
+        with pytest.raises(MicrophoneError):  # the server is gone
+            microphone.rescan_devices()
+            microphone.record(0.2)
+        speaker.start()
+        microphone.rescan_devices()
+        assert microphone.record(0.2)[0].size == 8820
+
+
+def test_a_blocked_sound_server_counts_as_lost(speaker: VirtualMicrophone, monkeypatch):
+    import signal
+
+    monkeypatch.setattr(microphone, "NEXT_BLOCK_SECONDS", 0.5)
+    with speaker.in_this_process(), Microphone() as source:
+        source.record(0.2)
+        speaker.server.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(DeviceLost):
+                source.record(5)
+        finally:
+            speaker.server.send_signal(signal.SIGCONT)
