@@ -195,11 +195,11 @@ class AugmentationSettings:
     """Probability of a gain of -30 to 0 dB."""
     clipping: float = 0.05
     """Probability of cutting the loudest samples off."""
-    band_limit: float = 0.35
+    band_limit: float = 0.45
     """Probability of a random equaliser with band edges: cheap microphones and telephones."""
     codec: float = 0.1
     """Probability of 8-bit mu-law companding, as on the telephone."""
-    noise: float = 0.5
+    noise: float = 0.55
     """Probability of white, pink or brown noise."""
     snr_db: tuple[float, float] = (0.0, 30.0)
     """dB. Range of the signal-to-noise ratio for noise, babble and recorded noise."""
@@ -209,7 +209,7 @@ class AugmentationSettings:
     """Folder of recorded noise to mix in as well; keep the noise you evaluate with elsewhere."""
     recorded: float = 0.3
     """Probability of recorded noise (only with noise-dir)."""
-    room: float = 0.3
+    room: float = 0.35
     """Probability of a simulated room."""
     trim: float = 0.5
     """Probability of cutting off what lies around the word, as voice activity detection does."""
@@ -250,7 +250,7 @@ class ModelSettings:
 class TrainingSettings:
     """How the networks learn."""
 
-    epochs: int = 30
+    epochs: int = 24
     """Passes over the training clips at most; early stopping may end sooner."""
     batch_size: int = 128
     """Clips in a step."""

@@ -29,6 +29,8 @@ TIMED_CLIPS = 60
 """Clips answered one by one to take the time: enough for a 95th percentile."""
 LARGE_CORPUS = 100
 """Clips from which a corpus counts in the macro average of the large ones."""
+LISTED = 50
+"""Wrong clips listed in a summary; all are in its CSV."""
 COLUMNS = [*config.DIGITS, "none"]
 """Columns of a confusion matrix; the last counts recordings in which no speech was found."""
 
@@ -155,8 +157,10 @@ def wrong_table(wrong: list[dict[str, Any]]) -> str:
     rows = [[row["name"], row["spoken"],
              *(f"{'–' if row[name] < 0 else row[name]} ({row[f'{name}_confidence']:.0%})"
                for name in series),
-             "yes" if row["accepted"] else "no digit"] for row in wrong]
-    return scoring.table(["clip", "spoken", *map(display_name, series), "accepted"], rows)
+             "yes" if row["accepted"] else "no digit"] for row in wrong[:LISTED]]
+    more = f"\nand {len(wrong) - LISTED} more.\n" if len(wrong) > LISTED else ""
+    header = ["clip", "spoken", *map(display_name, series), "accepted"]
+    return scoring.table(header, rows) + more
 
 
 def seeds(settings: EvaluationSettings) -> Report:

@@ -69,7 +69,7 @@ def gather(recipe: Recipe) -> Material:
         data, recipe.audio, recipe.synthetic, recipe.seed)
     training, validation, test = [], [], []
     if fsdd is not None:
-        split = choose_split(fsdd, data, recipe.seed)
+        split = dataset_loader.make_split(fsdd, data, recipe.seed)
         training.append(fsdd.subset(split.train))
         validation.append(fsdd.subset(split.validation))
         test.append(fsdd.subset(split.test))
@@ -83,16 +83,6 @@ def gather(recipe: Recipe) -> Material:
         digits = validation[0].subset(np.flatnonzero(validation[0].digits != config.REJECT))
         test.append(digits)
     return Material(concatenate(training), concatenate(validation), concatenate(test), corpora)
-
-
-def choose_split(clips: Clips, data: config.DataSettings, seed: int) -> dataset_loader.Split:
-    """The split that ``data.protocol`` names."""
-    if data.protocol == "speaker":
-        return dataset_loader.speaker_split(clips, data.test_speaker, data.validation_fraction,
-                                            seed)
-    split = {"official": dataset_loader.official_split,
-             "random": dataset_loader.random_split}[data.protocol]
-    return split(clips, data.validation_fraction, seed)
 
 
 def strangers(clips: Clips, fraction: float, seed: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-import audio_io
 import config
+import files
 from listening import Answer
 from plot_worker import PlotWorker
 
@@ -113,13 +114,16 @@ class RecordingStore:
 
 
 def write_sound(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
-    """Write a WAV file as :func:`audio_io.write_audio` does; every failure is an OSError."""
+    """Write float32 (samples,) as a 16-bit WAV file, atomically.
+
+    Encoded in memory: libsndfile would not say whether the disk is full or read-only.
+    """
     import soundfile
 
-    try:
-        audio_io.write_audio(path, waveform, sample_rate)
-    except (soundfile.SoundFileError, AssertionError) as error:
-        raise OSError(str(error) or "the disk is full") from None
+    encoded = io.BytesIO()
+    soundfile.write(encoded, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
+    with files.atomic_path(path) as temporary:
+        temporary.write_bytes(encoded.getvalue())
 
 
 def append_line(path: Path, values: dict[str, Any]) -> None:

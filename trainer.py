@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import dataset_loader
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 import audio_augmentation
 import config
+import dataset_loader
 import files
 import models
 from audio_feature_extraction import FrontEnd, fit_duration, normalize_level

@@ -34,7 +34,8 @@ def test_level_while_speaking_ignores_pauses():
 @pytest.mark.parametrize("samples", [0, 1, 100])
 def test_level_of_scraps_and_silence(samples):
     assert disturbances.speech_rms(np.zeros(samples, np.float32), RATE) == 0
-    assert disturbances.speech_rms(np.full(samples, 0.5, np.float32), RATE) == (0.5 if samples else 0)
+    loud = np.full(samples, 0.5, np.float32)
+    assert disturbances.speech_rms(loud, RATE) == (0.5 if samples else 0)
 
 
 @settings(max_examples=30, deadline=None)
@@ -117,8 +118,8 @@ def test_sounds_that_are_no_speech(kind):
     assert all(sound.dtype == np.float32 and np.abs(sound).max() <= 1 for sound in made)
     assert all(0.3 * RATE <= len(sound) <= 2 * RATE for sound in made)
     np.testing.assert_array_equal(made[5], disturbances.make_non_speech(kind, RATE, random(5)))
-    levels = [audio_io.dbfs(audio_io.rms(sound)) for sound in made]
-    assert max(levels) < -55 if kind == "silence" else max(levels) > -30
+    loudest = audio_io.dbfs(max(float(np.abs(sound).max()) for sound in made))
+    assert loudest < -40 if kind == "silence" else loudest > -20
 
 
 def test_hum_is_mains_and_harmonics():

@@ -1,0 +1,259 @@
+"""The script and its protocols, on untrained networks and made-up recordings, then real ones."""
+
+import csv
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import beep, wav_bytes
+from untrained import make_settings, read_json, save_networks, write_beeps  # noqa: F401
+
+import config
+import evaluation
+import evaluation_protocols
+import evaluation_settings
+import fsdd_download
+import robustness_protocols
+import scoring
+from predictor import Predictor
+
+MAIN = Path(evaluation.__file__).parent
+
+
+def test_official_scores_what_the_predictor_answers_one_by_one(make_settings, small_clips):
+    settings = make_settings()
+    evaluation.run(settings)
+    summary = read_json(settings.results_dir / "summary.json")
+    predictor = Predictor(settings.decision)
+    test = [index for index in range(len(small_clips)) if small_clips.takes[index] < 5]
+    said = [predictor.predict(small_clips.waveform(index)) for index in test]
+    spoken = small_clips.digits[test]
+    assert summary["clips"] == len(test) == 100
+    assert summary["test_set"] == "FSDD official test"
+    for name in ("cnn", "rnn"):
+        right = sum(item.per_model[name].digit == digit
+                    for item, digit in zip(said, spoken, strict=True))
+        assert summary["accuracy"][name]["right"] == right
+    right = sum(item.best_guess == digit for item, digit in zip(said, spoken, strict=True))
+    assert summary["accuracy"]["vote"]["right"] == right
+    assert summary["no_digit"]["right"] == sum(not item.accepted for item in said)
+    assert summary["networks"]["cnn"]["corpora"] == "beeps"
+    assert summary["latency_ms"]["clips"] == 60 and summary["latency_ms"]["p95"] > 0
+
+
+def test_official_writes_every_file_and_they_agree(make_settings, capsys):
+    settings = make_settings()
+    evaluation.run(settings)
+    folder, printed = settings.results_dir, capsys.readouterr().out
+    wanted = {"summary.json", "summary.md", "summary.png", "wrong.csv", "classification_report.txt",
+              "classification_report.json"} | {f"confusion_{name}.{kind}" for kind in
+                                               ("csv", "png") for name in ("cnn", "rnn", "vote")}
+    assert {path.name for path in folder.iterdir()} == wanted
+    assert (folder / "summary.md").read_text(encoding="utf-8") in printed
+    assert "Vote against the better single network" in printed
+    summary = read_json(folder / "summary.json")
+    with (folder / "confusion_vote.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["spoken"] for row in rows] == list(config.DIGITS)
+    assert sum(int(row[row["spoken"]]) for row in rows) == summary["accuracy"]["vote"]["right"]
+    with (folder / "wrong.csv").open(newline="") as stream:
+        wrong = list(csv.DictReader(stream))
+    assert len([row for row in wrong if row["cnn"] != row["spoken"]]) == (
+        summary["clips"] - summary["accuracy"]["cnn"]["right"])
+    reports = read_json(folder / "classification_report.json")
+    assert reports["rnn"]["accuracy"] == pytest.approx(summary["accuracy"]["rnn"]["value"])
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in folder.glob("*.png"))
+
+
+def test_two_runs_give_the_same_scores(make_settings):
+    reports = [evaluation_protocols.official(make_settings()).data for _ in range(2)]
+    for report in reports:
+        report.pop("latency_ms")
+    assert scoring.plain(reports[0]) == scoring.plain(reports[1])
+
+
+def test_timing_leaves_the_threads_as_they_were(make_settings, small_clips):
+    before = torch.get_num_threads()
+    evaluation_protocols.time_clips(Predictor(make_settings().decision), small_clips)
+    assert torch.get_num_threads() == before
+
+
+def test_networks_that_saw_the_test_takes_are_told_of(make_settings, tmp_path):
+    save_networks(tmp_path / "models", protocol="random")
+    assert "Warning" in evaluation_protocols.official(make_settings()).text
+
+
+def test_cleaning_can_be_forced_on_and_off(make_settings):
+    chains = {name: (make_settings(clean=name).chain(True), make_settings(clean=name).chain(False))
+              for name in ("auto", "on", "off")}
+    assert [[chain is not None for chain in pair] for pair in chains.values()] == [
+        [True, False], [True, True], [False, False]]
+
+
+@pytest.mark.slow
+def test_without_fsdd_made_up_speakers_are_scored_with_a_warning(make_settings, tmp_path, capsys,
+                                                                 monkeypatch):
+    pytest.importorskip("espeakng_loader")
+    monkeypatch.setattr(fsdd_download, "BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr(evaluation_settings, "HELD_OUT_DIGITS", dataclasses.replace(
+        evaluation_settings.HELD_OUT_DIGITS, espeak_clips=40))
+    data = config.DataSettings(fsdd_archive=None, root=tmp_path / "empty",
+                               fsdd_url="http://127.0.0.1:9/fsdd.zip")
+    report = evaluation_protocols.official(make_settings(data=data))
+    assert "WARNING: no FSDD" in capsys.readouterr().out
+    assert report.data["test_set"].startswith("synthetic") and report.data["clips"] == 40
+    assert report.text.startswith("# synthetic")
+
+
+def test_a_broken_archive_that_was_named_is_an_error(make_settings, tmp_path):
+    (tmp_path / "broken.zip").write_bytes(b"PK no archive")
+    data = config.DataSettings(fsdd_archive=tmp_path / "broken.zip", root=tmp_path / "data")
+    with pytest.raises(config.UserError, match="broken"):
+        evaluation_protocols.official(make_settings(data=data))
+
+
+def test_seeds_are_averaged(make_settings, tmp_path):
+    folders = [save_networks(tmp_path / f"seed{seed}", seed=seed) for seed in range(3)]
+    report = evaluation_protocols.seeds(make_settings(models_dirs=(*folders, folders[0])))
+    assert len(report.data["seeds"]) == 3  # a folder named twice counts once
+    values = [item["vote"].value for item in report.data["seeds"].values()]
+    assert report.data["mean"]["vote"].value == pytest.approx(np.mean(values))
+    assert report.data["standard_deviation"]["vote"] == pytest.approx(np.std(values, ddof=1))
+    assert "mean of 3" in report.text
+
+
+def test_seeds_need_folders_with_the_same_networks(make_settings, tmp_path):
+    with pytest.raises(config.UserError, match="--models-dirs"):
+        evaluation_protocols.seeds(make_settings())
+    folders = (tmp_path / "models", save_networks(tmp_path / "one", names=("cnn",)))
+    with pytest.raises(config.UserError, match="different networks"):
+        evaluation_protocols.seeds(make_settings(models_dirs=folders))
+
+
+def test_unseen_averages_over_corpora_and_skips_bad_files(make_settings, tmp_path, capsys,
+                                                          monkeypatch):
+    monkeypatch.setattr(evaluation_protocols, "LARGE_CORPUS", 10)
+    strangers = tmp_path / "strangers"
+    write_beeps(strangers / "few", [f"{digit}_eve_0" for digit in range(3)])
+    write_beeps(strangers / "many", [f"{digit}_{name}_1" for digit in range(10)
+                                     for name in ("fay", "guy")] + ["dog_fay_0"])
+    (strangers / "many" / "misnamed.wav").write_bytes(wav_bytes(beep(1, 1, 1)))
+    (strangers / "many" / "4_hal_0.wav").write_bytes(b"")
+    (strangers / "hopeless").mkdir()
+    (strangers / "hopeless" / "5_ivy_0.wav").write_bytes(b"not a sound")
+    settings = make_settings(protocol="unseen", unseen_dir=strangers)
+    evaluation.run(settings)
+    told = "".join(capsys.readouterr())
+    assert all(name in told for name in ("misnamed.wav", "4_hal_0.wav", "hopeless"))
+    result = read_json(settings.results_dir / "unseen.json")
+    assert result["clips"] == 23 and result["speakers"] == 3  # the dog is no digit
+    by_corpus = {name: item["vote"]["value"] for name, item in result["by_corpus"].items()}
+    assert list(by_corpus) == ["few", "many"]
+    averages = result["macro"]
+    assert averages["macro, 2 corpora"]["vote"]["value"] == pytest.approx(
+        np.mean([*by_corpus.values()]))
+    assert averages["macro, 1 of 10 clips or more"]["vote"]["value"] == by_corpus["many"]
+    assert sum(item["vote"]["total"] for item in result["by_digit"].values()) == 23
+    assert set(result["by_speaker"]) == {"few/eve", "many/fay", "many/guy"}
+    assert result["cleaning"] is True and "macro average the vote changes" in told
+
+
+def test_a_flat_folder_is_one_corpus(make_settings, tmp_path):
+    folder = write_beeps(tmp_path / "mine", ["1_eve_0", "two_eve_0"])
+    report = evaluation_protocols.unseen(make_settings(unseen_dir=folder, clean="off"))
+    assert report.data["clips"] == 2 and list(report.data["by_corpus"]) == ["mine"]
+
+
+def test_folders_that_are_missing_or_hold_nothing(make_settings, tmp_path):
+    with pytest.raises(config.UserError, match="UNSEEN_SPEAKERS_DIR"):
+        evaluation_protocols.unseen(make_settings())
+    with pytest.raises(config.UserError, match="no such folder"):
+        evaluation_protocols.unseen(make_settings(unseen_dir=tmp_path / "nosuch"))
+    with pytest.raises(config.UserError, match="no usable clips"):
+        evaluation_protocols.unseen(make_settings(
+            unseen_dir=write_beeps(tmp_path / "dogs", ["dog_eve_0"])))
+    (tmp_path / "noise").mkdir()
+    with pytest.raises(config.UserError, match="noise"):
+        robustness_protocols.noise(make_settings(noise_dir=tmp_path / "noise"))
+
+
+@pytest.mark.slow
+def test_leave_one_speaker_out_trains_once_and_resumes(make_settings, tmp_path, capsys,
+                                                       monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = make_settings(
+        protocol="speaker", models=("cnn",), model=config.ModelSettings(cnn_width=8),
+        training=config.TrainingSettings(epochs=1, workers=1, average_decay=0.0))
+    settings = dataclasses.replace(
+        settings, data=dataclasses.replace(settings.data, corpora="fsdd"))
+    evaluation.run(settings)
+    first, told = read_json(settings.results_dir / "speaker.json"), capsys.readouterr().out
+    assert told.count("training without this speaker") == 2
+    assert set(first["by_speaker"]) == {"ada", "bob"}
+    assert all(item["vote"]["total"] == 100 for item in first["by_speaker"].values())
+    (settings.results_dir / "speaker" / "seed0_bob.json").write_text('{"key": "half a f')
+    evaluation.run(settings)
+    again, told = read_json(settings.results_dir / "speaker.json"), capsys.readouterr().out
+    assert "ada: taken from" in told and told.count("training without this speaker") == 1
+    assert again["by_speaker"] == first["by_speaker"]
+    evaluation.run(dataclasses.replace(settings, seed=1))
+    told = capsys.readouterr().out
+    assert told.count("training without this speaker") == 2 and "mean of 2 seeds" in told
+
+
+def test_folds_of_other_settings_are_not_taken(make_settings):
+    settings = make_settings()
+    key = evaluation_protocols.fold_key(settings)
+    assert key == evaluation_protocols.fold_key(dataclasses.replace(settings, seed=3))
+    for changed in ({"clean": "on"}, {"training": config.TrainingSettings(epochs=2)},
+                    {"models": ("cnn",)}, {"features": config.FeatureSettings(n_mels=32)}):
+        other = dataclasses.replace(settings, **changed)
+        assert evaluation_protocols.fold_key(other) != key
+
+
+def run_script(*words, **environment):
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_DIR")}
+    return subprocess.run([sys.executable, MAIN / "evaluation.py", *map(str, words)],
+                          capture_output=True, text=True, encoding="utf-8", timeout=120,
+                          env=clean | {"PYTHONIOENCODING": "utf-8"} | environment)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "code", "told"), [
+    (["--protocol", "nosuch"], 2, "nosuch"),
+    (["--decision.threshold", "2"], 2, "threshold"),
+    (["--protocol", "unseen", "--decision.models-dir", "nosuch"], 1, "nosuch: no trained networks"),
+])
+def test_mistakes_are_one_line_and_an_exit_code(words, code, told):
+    done = run_script(*words)
+    assert done.returncode == code
+    assert told in done.stderr and done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_results_folder_that_cannot_be_made_is_one_line(tmp_path, fsdd_archive_path):
+    save_networks(tmp_path / "models")
+    (tmp_path / "file").write_text("in the way")
+    done = run_script("--decision.models-dir", tmp_path / "models", "--results-dir",
+                      tmp_path / "file" / "results", "--data.root", tmp_path / "data")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.slow
+def test_shipped_networks_on_the_real_test(tmp_path, fsdd_archive_path):
+    if not list((MAIN / "saved_models").glob("*.pt")):
+        pytest.skip("no networks are shipped in saved_models")
+    done = run_script("--decision.models-dir", MAIN / "saved_models", "--results-dir",
+                      tmp_path / "results", "--data.root", tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    summary = read_json(tmp_path / "results" / "summary.json")
+    assert summary["clips"] == 300 and len(summary["by_speaker"]) == 6
+    assert summary["accuracy"]["vote"]["value"] >= 0.98
+    assert summary["seconds"] < 30

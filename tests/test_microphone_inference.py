@@ -1,0 +1,363 @@
+"""The live script without a microphone: files, messages, what is saved, the terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import audio_cleaning
+import audio_io
+import config
+import listening
+import terminal
+from listening import Answer, Listener
+from microphone_inference import LiveScriptSettings, as_digit
+from plot_worker import PlotWorker
+from recording_store import RecordingStore, append_line, next_take
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ROOT / "saved_models"
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def listener() -> Listener:
+    if not list(MODELS.glob("*.pt")):
+        pytest.skip("no trained networks in saved_models (python train.py makes them)")
+    return Listener(config.DecisionSettings(models_dir=MODELS), config.CleaningSettings())
+
+
+def word(seconds: float = 0.5, level: float = 0.1, around: float = 0.4) -> np.ndarray:
+    """A buzz with formants between two pauses with a little noise; no digit, but a voice."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    sound = sum(np.sin(2 * np.pi * 120 * n * time + n) * (np.exp(-((120 * n - 600) / 200) ** 2)
+                + 0.5 * np.exp(-((120 * n - 1500) / 200) ** 2)) for n in range(1, 25))
+    sound *= np.hanning(len(time)) * level / np.sqrt(np.mean(sound**2))
+    pause = np.zeros(round(around * RATE))
+    noise = np.random.default_rng(0).normal(0, level / 300, len(sound) + 2 * len(pause))
+    return (np.concatenate([pause, sound, pause]) + noise).astype(np.float32)
+
+
+def script(*words: str, sabotage: str = "", folder: Path) -> subprocess.CompletedProcess:
+    code = (f"{sabotage}\nimport runpy, sys\nsys.argv = ['microphone_inference.py', *{words!r}]\n"
+            f"sys.path.insert(0, {str(ROOT)!r})\n"
+            f"runpy.run_path({str(ROOT / 'microphone_inference.py')!r}, run_name='__main__')")
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True,
+                          timeout=120, stdin=subprocess.DEVNULL)
+
+
+NO_PORTAUDIO = "import ctypes.util; ctypes.util.find_library = lambda name: None"
+WITH_MODELS = ("--decision.models-dir", str(MODELS))
+
+
+def test_files_are_answered_without_portaudio(listener, tmp_path):
+    for name, sound in (("a.wav", word()), ("b.flac", np.zeros(RATE, np.float32))):
+        audio_io.write_audio(tmp_path / name, sound, RATE)
+    (tmp_path / "broken.wav").write_bytes(b"RIFF....")
+    done = script("--wav", "a.wav", "broken.wav", "b.flac", "--json", "--timing", "--live.no-plots",
+                  *WITH_MODELS, sabotage=NO_PORTAUDIO, folder=tmp_path)
+    assert done.returncode == 1  # one file was bad, the others are answered all the same
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["source"] == "a.wav" and set(first["models"]) == {"cnn", "rnn"}
+    assert 0 <= first["confidence"] <= 1 and first["best_guess"] in range(10)
+    assert first["digit"] in (None, first["best_guess"])
+    assert {"highpass", "vad", "networks", "computing"} <= set(first["timing_ms"])
+    assert second["digit"] is None and second["remarks"] == ["nothing but zeros in this file"]
+    errors = [line for line in done.stderr.splitlines() if "error" in line]
+    assert len(errors) == 1 and "broken.wav" in errors[0] and "Traceback" not in done.stderr
+    assert len(list((tmp_path / "live_recordings").glob("*_clean.wav"))) == 2
+
+
+def test_without_portaudio_the_microphone_is_one_line(tmp_path):
+    done = script(sabotage=NO_PORTAUDIO, folder=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "apt-get install libportaudio2" in done.stderr
+
+
+def test_without_networks_the_command_is_told(tmp_path):
+    audio_io.write_audio(tmp_path / "a.wav", word(), RATE)
+    done = script("--wav", "a.wav", folder=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "python train.py" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--live.block-ms", "1"), ("--nosuch",),
+                                   ("--live.user", "a_b"), ("--live.endpoint-ms", "x")])
+def test_wrong_settings_are_one_line(words, tmp_path):
+    done = script(*words, folder=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed():
+    code = "import sys, microphone_inference; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    for module in ("torch", "librosa", "matplotlib", "scipy", "sounddevice", "noisereduce"):
+        assert f"'{module}'" not in done.stdout
+
+
+def remarks(sound: np.ndarray, live: bool = False, rate: int = RATE) -> list[str]:
+    return listening.remark(sound, rate, audio_cleaning.clean(sound, rate), live)
+
+
+@pytest.mark.parametrize(("sound", "text"), [
+    (np.zeros(RATE, np.float32), "zeros"),
+    (np.clip(20 * word(), -1, 1), "clipped"),
+    (word(level=5e-4), "too quiet"),
+    (np.full(RATE // 50, 0.1, np.float32), "too short: 20 ms"),
+    (np.zeros(0, np.float32), "too short"),
+    (np.random.default_rng(0).normal(0, 0.05, RATE).astype(np.float32), "no speech")])
+def test_what_is_wrong_with_a_recording_is_told(sound, text):
+    (remark,) = remarks(sound)
+    assert text in remark
+
+
+def test_a_good_recording_needs_no_remark():
+    assert remarks(word()) == []
+
+
+def test_all_zeros_from_a_microphone_name_the_permission():
+    (remark,) = remarks(np.zeros(RATE, np.float32), live=True)
+    assert "pavucontrol" in remark or "Privacy" in remark
+
+
+def test_too_long_speech_is_told(listener):
+    answer = listener.hear(word(seconds=2.5), RATE)
+    assert any("too long: 2." in remark for remark in answer.remarks)
+
+
+def test_any_rate_is_answered_alike(listener):
+    sound = word()
+    answers = [listener.hear(audio_io.resample(sound, RATE, rate), rate)
+               for rate in (RATE, 16000, 44100, 48000)]
+    assert len({answer.prediction.best_guess for answer in answers}) == 1
+    assert {answer.rate for answer in answers} == {RATE}
+
+
+def test_an_answer_is_readable_as_text_and_as_json(listener):
+    answer = listener.hear(word(), RATE, "microphone", ("so it is",))
+    assert "so it is" in answer.as_text() and "BiLSTM" in answer.as_text()
+    assert "networks" in answer.timing_text()
+    values = json.loads(json.dumps(answer.as_dict(), allow_nan=False))
+    assert values["duration_s"] == pytest.approx(1.3)
+    silent = listener.hear(np.zeros(RATE, np.float32), RATE)
+    assert silent.as_text().startswith("no digit")
+    assert json.loads(json.dumps(silent.as_dict(), allow_nan=False))["speech_start_s"] is None
+
+
+@pytest.mark.parametrize(("text", "digit"), [("7", 7), (" Seven ", 7), ("zero", 0), ("10", None),
+                                             ("", None), ("²", None), ("-1", None)])
+def test_a_correction_is_a_digit_or_its_word(text, digit):
+    assert as_digit(text) == digit
+
+
+class Lines(list):
+    """Collects what the store says."""
+
+    __call__ = list.append
+
+
+def store(folder: Path, saves: bool = True, plots: bool = False, user: str = "ann",
+          ) -> tuple[RecordingStore, Lines]:
+    said = Lines()
+    live = config.LiveSettings(recordings_dir=folder, plots=plots, user=user)
+    return RecordingStore(live, said.append, saves), said
+
+
+@pytest.fixture(scope="module")
+def answer(listener) -> Answer:
+    return listener.hear(word(), RATE)
+
+
+def test_an_answer_is_saved_whole(answer, tmp_path):
+    keeper, said = store(tmp_path)
+    recording = Path(keeper.save(answer))
+    again = Path(keeper.save(answer))
+    assert recording != again and said == []
+    sound, rate = audio_io.read_audio(recording)
+    assert rate == RATE
+    np.testing.assert_allclose(sound, answer.waveform, atol=1e-4)
+    cleaned, _ = audio_io.read_audio(recording.with_name(recording.stem + "_clean.wav"))
+    np.testing.assert_allclose(cleaned, answer.cleaned.speech, atol=1e-4)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["recording"] for line in lines] == [recording.name, again.name]
+
+
+def test_labelled_clips_are_numbered_and_a_second_label_replaces_the_first(answer, listener,
+                                                                            tmp_path):
+    keeper, _ = store(tmp_path)
+    other = listener.hear(word(0.4), RATE)
+    assert keeper.label(answer, 7).name == "7_ann_0.wav"
+    assert keeper.label(answer, 3).name == "3_ann_0.wav"
+    assert keeper.label(other, 3).name == "3_ann_1.wav"
+    assert sorted(path.name for path in (tmp_path / "own").iterdir()) == ["3_ann_0.wav",
+                                                                         "3_ann_1.wav"]
+    sound, rate = audio_io.read_audio(tmp_path / "own" / "3_ann_1.wav")
+    np.testing.assert_allclose(sound, other.cleaned.speech, atol=1e-4)
+
+
+def test_labelled_clips_are_what_training_reads(answer, listener, tmp_path):
+    import dataset_loader
+
+    keeper, _ = store(tmp_path)
+    keeper.label(answer, 7)
+    keeper.label(listener.hear(word(0.4), RATE), 0)
+    clips = dataset_loader.load_folder(tmp_path / "own", config.AudioSettings())
+    assert sorted(zip(clips.digits, clips.speakers, strict=True)) == [(0, "ann"), (7, "ann")]
+
+
+def test_the_next_take_follows_the_largest(tmp_path):
+    for name in ("4_ann_0.wav", "4_ann_11.wav", "4_annabel_50.wav", "5_ann_70.wav", "4_ann_x.wav"):
+        (tmp_path / name).touch()
+    assert next_take(tmp_path, 4, "ann") == 12
+    assert next_take(tmp_path, 9, "ann") == 0
+
+
+def test_an_unwritable_folder_is_told_once_and_answering_goes_on(answer, tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("not a folder")
+    keeper, said = store(blocker / "recordings")
+    assert keeper.save(answer) is None and keeper.save(answer) is None
+    assert len(said) == 1 and "going on without saving" in said[0] and "\n" not in said[0]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A file system of 64 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not shutil.which("mount") or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk],
+            capture_output=True).returncode:
+        pytest.skip("mounting a tiny file system needs root")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_told_once_and_leaves_no_half_files(answer, tiny_disk):
+    keeper, said = store(tiny_disk)
+    for _ in range(20):
+        keeper.save(answer)
+    assert len(said) == 1 and "No space left" in said[0]
+    for path in tiny_disk.glob("*.wav"):
+        assert audio_io.read_audio(path)[0].size
+    assert not [path for path in tiny_disk.iterdir() if path.name.startswith(".")]
+    for line in (tiny_disk / "log.jsonl").read_text().splitlines():
+        json.loads(line)
+
+
+def test_a_read_only_disk_is_told(answer, tiny_disk):
+    subprocess.run(["mount", "-o", "remount,ro", tiny_disk], check=True)
+    keeper, said = store(tiny_disk)
+    assert keeper.save(answer) is None
+    assert keeper.label(answer, 3) is None
+    assert all("Read-only" in line for line in said)
+
+
+def test_a_log_line_that_does_not_fit_is_taken_back(tiny_disk):
+    log = tiny_disk / "log.jsonl"
+    append_line(log, {"first": 1})
+    with pytest.raises(OSError):
+        append_line(log, {"long": "x" * 100_000})
+    assert log.read_text() == '{"first": 1}\n'
+
+
+def test_plots_are_drawn_by_another_process(answer, tmp_path):
+    keeper, said = store(tmp_path, plots=True)
+    started = time.monotonic()
+    recording = Path(keeper.save(answer))
+    assert time.monotonic() - started < 0.5  # matplotlib alone takes longer
+    keeper.close()
+    assert said == []
+    assert recording.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plots_that_fall_behind_are_left_out(answer, tmp_path):
+    worker = PlotWorker()
+    for number in range(60):
+        worker.draw(answer.cleaned, RATE, answer.prediction, tmp_path / f"{number}.png")
+    assert worker.skipped > 20
+    worker.close(0.1)
+    for path in tmp_path.glob("[0-9]*.png"):  # ended in the middle, yet no half files
+        assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
+
+
+def test_a_plot_process_that_dies_stops_nothing(answer, tmp_path):
+    worker = PlotWorker()
+    worker.draw(answer.cleaned, RATE, answer.prediction, tmp_path / "0.png")
+    deadline = time.monotonic() + 10
+    while worker._process is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    worker._process.kill()
+    worker._process.wait()
+    for number in range(40):
+        worker.draw(answer.cleaned, RATE, answer.prediction, tmp_path / f"{number}.png", wait=True)
+    assert worker.broken
+    assert not worker.close(2)
+
+
+def test_the_meter_shows_level_and_clipping():
+    assert terminal.meter(0.0).startswith("[------")
+    assert terminal.meter(1.0).startswith("[######") and "CLIPPED" in terminal.meter(1.0)
+    half = terminal.meter(10 ** (-30 / 20))
+    assert half.count("#") == terminal.METER_WIDTH // 2 and "-30 dBFS" in half
+
+
+class Screen(io.StringIO):
+    """A terminal to write on."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_meter_is_only_for_terminals_and_leaves_its_line_empty():
+    screen, file = Screen(), io.StringIO()
+    for stream in (screen, file):
+        shown = terminal.Terminal(stream)
+        shown.level(np.full(100, 0.1, np.float32))
+        shown.say("hello")
+        shown.clear()
+    assert file.getvalue() == "hello\n"
+    assert "dBFS" in screen.getvalue()
+    line = screen.getvalue().rpartition("hello")[0]
+    assert line.endswith("\r") and line.split("\r")[-2].strip() == ""
+
+
+def test_the_keyboard_gives_lines_and_then_the_end():
+    reading, writing = os.pipe()
+    keyboard = terminal.Keyboard(reading)
+    assert keyboard.poll() is None and not keyboard.ended
+    os.write(writing, b"3\r\n\nse")
+    assert keyboard.wait() == "3"
+    assert keyboard.wait() == ""
+    os.write(writing, b"ven\n")
+    os.close(writing)
+    assert keyboard.wait() == "seven"
+    assert keyboard.wait() is None and keyboard.wait() is None and keyboard.poll() is None
+    os.close(reading)
+
+
+def test_libraries_are_quiet_and_python_is_not(tmp_path):
+    code = ("import os, sys, terminal\n"
+            "with terminal.quiet_libraries():\n"
+            "    os.write(2, b'ALSA lib pcm.c: underrun\\n')\n"
+            "    print('a message', file=sys.stderr)\n"
+            "os.write(2, b'after\\n')\nprint('last', file=sys.stderr)\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.split("\n") == ["a message", "after", "last", ""]
+
+
+def test_device_on_top_or_in_its_group_is_the_same():
+    parse = config.parse_arguments
+    top = parse(LiveScriptSettings, "", ["--device", "usb", "--wav", "a.wav", "b.wav"])
+    assert top.device == "usb" and top.wav == (Path("a.wav"), Path("b.wav"))
+    assert parse(LiveScriptSettings, "", ["--live.device", "usb"]).live.device == "usb"
+    assert not parse(LiveScriptSettings, "", []).continuous

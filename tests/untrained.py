@@ -1,0 +1,75 @@
+"""Untrained networks, made-up recordings and settings for the tests of the evaluation."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import beep, wav_bytes, zip_bytes
+
+import config
+import models
+from audio_feature_extraction import FrontEnd, fit_duration, normalize_level
+from evaluation_settings import EvaluationSettings
+from predictor import Checkpoint, save_checkpoint
+
+RATE = 8000
+
+
+def save_networks(folder, names=("cnn", "rnn"), seed=0, **record):
+    """Untrained networks: their answers are arbitrary, but always the same."""
+    for name in names:
+        torch.manual_seed(seed + len(name) + ord(name[0]))
+        arguments = {"width": 8, "dropout": 0.0}
+        network = models.create_model(name, 40, **arguments)
+        wake(network)
+        save_checkpoint(folder / f"{name}.pt", Checkpoint(
+            name, arguments, network.state_dict(), config.AudioSettings(),
+            config.FeatureSettings(), temperature=2.0, vote_threshold=0.1,
+            record={"seed": seed, "corpora": "beeps", "protocol": "official"} | record))
+    return folder
+
+
+def wake(network):
+    """Fit the batch norms to beeps, so that an untrained network tells one clip from another."""
+    clips = np.stack([fit_duration(normalize_level(beep(digit, take % 2, take), -25.0), RATE)
+                      for digit in range(10) for take in range(4)])
+    features = FrontEnd(config.FeatureSettings(), RATE)(torch.from_numpy(clips))
+    with torch.no_grad():
+        for _ in range(30):
+            network.train()(features)
+        for parameter in list(network.parameters())[-2:]:
+            parameter.mul_(20)
+
+
+@pytest.fixture
+def make_settings(tmp_path, small_release):
+    """Settings that know the small release, untrained networks, and no environment."""
+    archive = tmp_path / "small.zip"
+    archive.write_bytes(zip_bytes(small_release))
+    save_networks(tmp_path / "models")
+
+    def make(**changes):
+        values = {"data": config.DataSettings(fsdd_archive=archive, root=tmp_path / "data"),
+                  "decision": config.DecisionSettings(models_dir=tmp_path / "models"),
+                  "results_dir": tmp_path / "results", "unseen_dir": None, "noise_dir": None,
+                  "non_digits_dir": None}
+        return EvaluationSettings(**(values | changes))
+
+    return make
+
+
+def write_beeps(folder, names):
+    for name in names:
+        digit, speaker, take = name.split("_")
+        label = int(digit) if digit.isdigit() else 3
+        path = folder / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(wav_bytes(beep(label, len(speaker), int(take))))
+    return folder
+
+
+def read_json(path):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
