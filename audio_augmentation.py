@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import config
+from audio_feature_extraction import warp
 
 N_ROOMS = 64
 """Room responses made at the start and drawn from: cheap, and as varied as a batch needs."""
@@ -255,20 +256,6 @@ class Augmenter:
         order = torch.randperm(batch, generator=self.random).to(features.device)
         features = features.lerp(features[order], share.unsqueeze(2))
         return features, targets.lerp(targets[order], share)
-
-
-def warp(picture: Tensor, frequency: Tensor, time: Tensor) -> Tensor:
-    """Stretch (batch, bins, frames) about bin 0 and the middle frame, bilinearly.
-
-    `frequency` and `time`, (batch, 1): a factor above 1 moves energy to higher bins, or makes the
-    clip faster. What comes from outside the picture is its edge.
-    """
-    _, bins, frames = picture.shape
-    rows = (torch.linspace(0, 2, bins, device=picture.device) / frequency - 1).unsqueeze(2)
-    columns = (torch.linspace(-1, 1, frames, device=picture.device) * time).unsqueeze(1)
-    grid = torch.stack([columns.expand(-1, bins, -1), rows.expand(-1, -1, frames)], dim=3)
-    return F.grid_sample(picture.unsqueeze(1), grid, mode="bilinear", padding_mode="border",
-                         align_corners=True).squeeze(1)
 
 
 def loudness(clips: Tensor) -> Tensor:

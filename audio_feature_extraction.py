@@ -88,6 +88,20 @@ def normalize_level(waveform: np.ndarray, level_dbfs: float, frame: int = 200) -
     return (waveform * np.float32(gain)).astype(np.float32, copy=False)
 
 
+def warp(picture: Tensor, frequency: Tensor, time: Tensor) -> Tensor:
+    """Stretch (batch, bins, frames) about bin 0 and the middle frame, bilinearly.
+
+    `frequency` and `time`, (batch, 1): a factor above 1 moves energy to higher bins, or makes the
+    clip faster. What comes from outside the picture is its edge.
+    """
+    _, bins, frames = picture.shape
+    rows = (torch.linspace(0, 2, bins, device=picture.device) / frequency - 1).unsqueeze(2)
+    columns = (torch.linspace(-1, 1, frames, device=picture.device) * time).unsqueeze(1)
+    grid = torch.stack([columns.expand(-1, bins, -1), rows.expand(-1, -1, frames)], dim=3)
+    return nn.functional.grid_sample(picture.unsqueeze(1), grid, mode="bilinear",
+                                     padding_mode="border", align_corners=True).squeeze(1)
+
+
 class FrontEnd(nn.Module):
     """Waveforms to features, in PyTorch, on whatever device it is moved to.
 
@@ -154,3 +168,15 @@ class FrontEnd(nn.Module):
 
     def forward(self, waveforms: Tensor) -> Tensor:
         return self.from_power(self.power(waveforms))
+
+    def at_tempos(self, waveforms: Tensor) -> list[Tensor]:
+        """The features of every tempo in the settings, for answers that average over them."""
+        power = self.power(waveforms)
+        ones = torch.ones(len(power), 1, device=power.device)
+        return [self.from_power(power if tempo == 1 else warp(power, ones, tempo * ones))
+                for tempo in self.settings.tempos]
+
+
+def mean_logits(network: nn.Module, views: list[Tensor]) -> Tensor:
+    """Logits, float32 (batch, classes), averaged over the views of :meth:`FrontEnd.at_tempos`."""
+    return torch.stack([network(view) for view in views]).mean(dim=0)

@@ -110,7 +110,12 @@ class FeatureSettings:
     normalization: Literal["mean_variance", "mean", "none"] = "mean_variance"
     """Per clip, over all frames and bands: takes out loudness and contrast, keeps the shape."""
 
+    tempos: tuple[float, ...] = (0.87, 1.0, 1.15)
+    """Tempos at which an answer hears the clip; averaging over them helps with strangers' pace."""
+
     def __post_init__(self) -> None:
+        _check(bool(self.tempos) and all(0.5 <= tempo <= 2 for tempo in self.tempos),
+               f"features.tempos is {self.tempos}: give one or more from 0.5 to 2")
         _within(self, 32, 4096, "n_fft")
         _within(self, 1, self.n_fft, "hop_length")
         _within(self, 4, 128, "n_mels")

@@ -22,7 +22,7 @@ import audio_io
 import config
 import files
 import models
-from audio_feature_extraction import FrontEnd, fit_duration, normalize_level
+from audio_feature_extraction import FrontEnd, fit_duration, mean_logits, normalize_level
 
 FORMAT = 1
 """Layout of the checkpoint dictionary; raised when it changes."""
@@ -192,11 +192,11 @@ class Predictor:
         """Each network's logits, float32 (batch, 11), for prepared clips (batch, clip_samples)."""
         answers: dict[str, list[Tensor]] = {name: [] for name in self.names}
         for batch in torch.from_numpy(clips).split(BATCH):
-            features: dict[config.FeatureSettings, Tensor] = {}
+            views: dict[config.FeatureSettings, list[Tensor]] = {}
             for name, (front_end, network) in self.networks.items():
-                if front_end.settings not in features:
-                    features[front_end.settings] = front_end(batch)
-                answers[name].append(network(features[front_end.settings]))
+                if front_end.settings not in views:
+                    views[front_end.settings] = front_end.at_tempos(batch)
+                answers[name].append(mean_logits(network, views[front_end.settings]))
         return {name: torch.cat(parts) for name, parts in answers.items()}
 
     def posteriors(self, clips: np.ndarray, calibrated: bool = True) -> dict[str, np.ndarray]:

@@ -165,7 +165,7 @@ def _finish(utterances: Iterable[Utterance], seed: int, sample_rate: int) -> Cli
 def _trimmed(utterance: Utterance, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     """Cut as recorders do: mostly with care, but a third of the time the quiet ends are lost.
 
-    In FSDD "six" is often a vowel with a click after it; a voice detector does the same to live speech.
+    In FSDD "six" is often a vowel with a click after it; a voice detector does so to live speech.
     """
     # first at the rate it was made: much of an "s" lies above 4 kHz and would look silent
     threshold_db, margins = rng.uniform(-42, -30), rng.uniform(0, 0.05, 2)

@@ -23,7 +23,7 @@ import config
 import dataset_loader
 import files
 import models
-from audio_feature_extraction import FrontEnd, fit_duration, normalize_level
+from audio_feature_extraction import FrontEnd, fit_duration, mean_logits, normalize_level
 from clips import Clips
 from predictor import load_checkpoint
 from recipe import Material, Recipe
@@ -239,7 +239,9 @@ class Trainer:
         outputs, targets = [], []
         for clips, digits in self._validation_batches(draws):
             clips, digits = self.augmenter.waveforms(clips, digits)
-            outputs.append(self.logits(clips, network).cpu().numpy())
+            with torch.inference_mode():
+                logits = mean_logits(network, self.front_end.at_tempos(clips))
+            outputs.append(logits.cpu().numpy())
             targets.append(digits.cpu().numpy())
         return np.concatenate(outputs), np.concatenate(targets)
 

@@ -8,7 +8,8 @@ import torch
 
 import audio_augmentation
 import config
-from audio_augmentation import Augmenter, warp
+from audio_augmentation import Augmenter
+from audio_feature_extraction import warp
 
 RATE = 8000
 OFF = dataclasses.replace(

@@ -123,7 +123,8 @@ def test_accumulation_makes_fewer_steps_of_larger_batches(tones, tmp_path):
 def test_a_loss_that_explodes_stops_with_advice(tones, tmp_path):
     done = run(*words(tones, tmp_path, "--training.learning-rate", "99", "--training.warmup", "0",
                       "--training.gradient-clip", "99", "--training.epochs", "50",
-                      "--model.dropout", "0", "--models", "rnn", "--features.normalization", "none"))
+                      "--model.dropout", "0", "--models", "rnn",
+                      "--features.normalization", "none"))
     if done.returncode:  # it may also survive: then it must have finished properly
         assert done.returncode == 1 and "lower --training.learning-rate" in done.stderr
         assert "Traceback" not in done.stderr

@@ -167,6 +167,11 @@ def virtual_microphone(rate: int = 44100, channels: int = 2) -> Iterator[Virtual
         speaker.stop()
 
 
+def hear_ctrl_c() -> None:
+    # a shell starts background jobs deaf to it, and children inherit that
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class LiveScript:
     """A running ``microphone_inference.py`` whose lines are collected as they come.
 
@@ -189,7 +194,7 @@ class LiveScript:
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, env=environment, cwd=folder, text=True, bufsize=1,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE)
+                                        stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c)
         self.lines: list[str] = []
         self.messages: list[str] = []
         self._threads = [threading.Thread(target=self._collect, args=pair, daemon=True) for pair in
