@@ -126,16 +126,16 @@ def held_out(settings: EvaluationSettings, predictor: Predictor) -> Held:
             raise
         print(f"{'!' * 96}\nWARNING: no FSDD ({error}).\nScored on made-up speakers instead: these "
               f"figures are not those of the official test.\n{'!' * 96}", flush=True)
-        made = strangers_by_ear(settings, predictor)
+        made = made_up_speakers(settings, predictor)
         return Held(made, made, "synthetic held-out speakers (FSDD not available)")
     split = dataset_loader.official_split(clips, settings.data.validation_fraction,
                                           record.get("seed", 0))
     return Held(clips.subset(split.test), clips.subset(split.validation), "FSDD official test")
 
 
-def strangers_by_ear(settings: EvaluationSettings, predictor: Predictor,
-                     kinds: config.SyntheticSettings = HELD_OUT_DIGITS) -> Clips:
-    """Made-up speakers, digits or other words, of a seed that no training run uses.
+def made_up_speakers(settings: EvaluationSettings, predictor: Predictor,
+                     kinds: config.SyntheticSettings | None = None) -> Clips:
+    """Made-up speakers, of a seed that no training run uses: digits, or what `kinds` asks for.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def strangers_by_ear(settings: EvaluationSettings, predictor: Predictor,
     except ImportError as error:
         raise config.UserError(f"no made-up speakers: {error}; pip install -r requirements.txt "
                                "brings what they need") from None
-    return synthetic_speech.synthesize(kinds, settings.seed + HELD_OUT_SEED,
+    return synthetic_speech.synthesize(kinds or HELD_OUT_DIGITS, settings.seed + HELD_OUT_SEED,
                                        predictor.audio.sample_rate, None)
 
 

@@ -22,9 +22,9 @@ from evaluation_settings import (
     Report,
     about,
     held_out,
+    made_up_speakers,
     needed,
     strangers,
-    strangers_by_ear,
     trained_on,
 )
 from predictor import Predictor
@@ -231,7 +231,7 @@ def no_digits(settings: EvaluationSettings, predictor: Predictor) -> dict[str, C
         clips = dataset_loader.load_folder(folder, predictor.audio, corpus="other words")
         sets["other words"] = clips.subset(np.flatnonzero(clips.digits == config.REJECT))
     try:
-        made = strangers_by_ear(settings, predictor, OTHER_WORDS)
+        made = made_up_speakers(settings, predictor, OTHER_WORDS)
         sets["synthetic other words"] = made.subset(np.flatnonzero(made.digits == config.REJECT))
     except config.UserError as error:
         print(f"warning: no synthetic other words ({error})", flush=True)

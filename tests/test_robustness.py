@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from conftest import RATE
-from untrained import make_settings, read_json, save_networks, write_beeps  # noqa: F401
+from untrained import read_json, save_networks, settings_maker, write_beeps
 
 import audio_io
 import config
@@ -12,6 +12,11 @@ import evaluation
 import evaluation_settings
 import robustness_protocols
 from predictor import Predictor
+
+
+@pytest.fixture
+def make_settings(tmp_path, small_release):
+    return settings_maker(tmp_path, small_release)
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 import torch
 from conftest import beep, wav_bytes, zip_bytes
 
@@ -42,8 +41,7 @@ def wake(network):
             parameter.mul_(20)
 
 
-@pytest.fixture
-def make_settings(tmp_path, small_release):
+def settings_maker(tmp_path, small_release):
     """Settings that know the small release, untrained networks, and no environment."""
     archive = tmp_path / "small.zip"
     archive.write_bytes(zip_bytes(small_release))
