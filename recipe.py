@@ -10,6 +10,7 @@ import numpy as np
 import config
 import dataset_loader
 import models
+from audio_feature_extraction import fit_duration, normalize_level
 from clips import Clips, concatenate
 
 
@@ -50,12 +51,26 @@ class Recipe:
 
 @dataclass
 class Material:
-    """The clips of a run: what is learned from, what chooses the epoch, what is only scored."""
+    """The clips of a run, all at one level in one window.
 
-    training: Clips
-    validation: Clips
-    test: Clips
+    `training` and `validation` are int16 (n, clip_samples), half the memory of float32, and shared
+    by all networks of the run; the digits beside them are int64 (n,) class indices.
+    """
+
+    training: np.ndarray
+    training_digits: np.ndarray
+    validation: np.ndarray
+    validation_digits: np.ndarray
     corpora: str
+
+
+def window(clips: Clips, audio: config.AudioSettings) -> np.ndarray:
+    """All clips at one level in one window, int16 (n, clip_samples): half the memory of float32."""
+    windows = np.zeros((len(clips), audio.clip_samples), np.int16)
+    for index in range(len(clips)):
+        level = normalize_level(clips.waveform(index), audio.level_dbfs)
+        windows[index] = np.round(fit_duration(level, audio.clip_samples) * 32767)
+    return windows
 
 
 def gather(recipe: Recipe) -> Material:
@@ -67,22 +82,20 @@ def gather(recipe: Recipe) -> Material:
     data = recipe.data
     fsdd, extra, corpora = dataset_loader.load_training_clips(
         data, recipe.audio, recipe.synthetic, recipe.seed)
-    training, validation, test = [], [], []
+    training, validation = [], []
     if fsdd is not None:
         split = dataset_loader.make_split(fsdd, data, recipe.seed)
         training.append(fsdd.subset(split.train))
         validation.append(fsdd.subset(split.validation))
-        test.append(fsdd.subset(split.test))
     if len(extra):
         held_out = strangers(extra, 0.1, recipe.seed)
         validation.append(extra.subset(np.flatnonzero(held_out)))
-        kept = np.flatnonzero(~held_out)
-        own = kept[extra.corpus[kept] == "own"]
-        training.append(extra.subset(np.concatenate([kept] + [own] * (data.own_repeats - 1))))
-    if not test:
-        digits = validation[0].subset(np.flatnonzero(validation[0].digits != config.REJECT))
-        test.append(digits)
-    return Material(concatenate(training), concatenate(validation), concatenate(test), corpora)
+        known = np.flatnonzero(~held_out)
+        own = known[extra.corpus[known] == "own"]
+        training.append(extra.subset(np.concatenate([known] + [own] * (data.own_repeats - 1))))
+    kept, chosen = concatenate(training), concatenate(validation)
+    return Material(window(kept, recipe.audio), kept.digits, window(chosen, recipe.audio),
+                    chosen.digits, corpora)
 
 
 def strangers(clips: Clips, fraction: float, seed: int) -> np.ndarray:

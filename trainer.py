@@ -23,19 +23,9 @@ import config
 import dataset_loader
 import files
 import models
-from audio_feature_extraction import FrontEnd, fit_duration, mean_logits, normalize_level
-from clips import Clips
+from audio_feature_extraction import FrontEnd, mean_logits
 from predictor import load_checkpoint
 from recipe import Material, Recipe
-
-
-def window(clips: Clips, audio: config.AudioSettings) -> np.ndarray:
-    """All clips at one level in one window, int16 (n, clip_samples): half the memory of float32."""
-    windows = np.zeros((len(clips), audio.clip_samples), np.int16)
-    for index in range(len(clips)):
-        level = normalize_level(clips.waveform(index), audio.level_dbfs)
-        windows[index] = np.round(fit_duration(level, audio.clip_samples) * 32767)
-    return windows
 
 
 def to_float(windows: np.ndarray, device: str) -> Tensor:
@@ -65,10 +55,8 @@ class Trainer:
     def __init__(self, name: str, recipe: Recipe, material: Material, folder: Path) -> None:
         self.name, self.recipe, self.settings, self.folder = name, recipe, recipe.training, folder
         self.device = pick_device(self.settings)
-        self.training = window(material.training, recipe.audio)
-        self.digits = material.training.digits
-        self.validation = window(material.validation, recipe.audio)
-        self.validation_digits = material.validation.digits
+        self.training, self.digits = material.training, material.training_digits
+        self.validation, self.validation_digits = material.validation, material.validation_digits
         torch.set_flush_denormal(True)  # filters leave tails of 1e-40, a hundred times slower
         torch.manual_seed(recipe.seed)
         self.front_end = FrontEnd(recipe.features, recipe.audio.sample_rate).to(self.device)
