@@ -214,31 +214,27 @@ class Trainer:
         return (F.cross_entropy(logits, digits).item(),
                 (logits.argmax(1) == digits).float().mean().item())
 
-    def calibration_logits(self, draws: int = 3) -> tuple[np.ndarray, np.ndarray]:
-        """Logits of the best weights on validation clips in noise, and their class indices.
+    def calibration_logits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits of the best weights on validation clips, and their class indices.
 
-        Clean validation takes of known speakers are too easy to tell how sure to be of a stranger:
-        the clips go through the waveform augmentation, seeded, `draws` times.
+        Clean takes of known speakers are too easy to tell how sure to be of a stranger, and noisy
+        ones alone too hard: every clip is heard once as it is and once through the waveform
+        augmentation, seeded.
         """
         network = models.create_model(self.name, self.front_end.n_features, **self.arguments)
         network.load_state_dict(self.best)
         network.to(self.device).eval()
         self.augmenter.reseed(self.recipe.seed)
         outputs, targets = [], []
-        for clips, digits in self._validation_batches(draws):
-            clips, digits = self.augmenter.waveforms(clips, digits)
-            with torch.inference_mode():
-                logits = mean_logits(network, self.front_end.at_tempos(clips))
-            outputs.append(logits.cpu().numpy())
-            targets.append(digits.cpu().numpy())
+        for first in range(0, len(self.validation), 256):
+            clips = to_float(self.validation[first:first + 256], self.device)
+            digits = torch.from_numpy(self.validation_digits[first:first + 256]).to(self.device)
+            for heard, right in ((clips, digits), self.augmenter.waveforms(clips, digits)):
+                with torch.inference_mode():
+                    logits = mean_logits(network, self.front_end.at_tempos(heard))
+                outputs.append(logits.cpu().numpy())
+                targets.append(right.cpu().numpy())
         return np.concatenate(outputs), np.concatenate(targets)
-
-    def _validation_batches(self, draws: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for _ in range(draws):
-            for first in range(0, len(self.validation), 256):
-                rows = slice(first, first + 256)
-                yield (to_float(self.validation[rows], self.device),
-                       torch.from_numpy(self.validation_digits[rows]).to(self.device))
 
     @property
     def state_path(self) -> Path:
