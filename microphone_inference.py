@@ -15,6 +15,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # until all is loaded there is nothing to tidy up: Ctrl-C just ends, without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import time
 from collections import deque
 from collections.abc import Callable
@@ -81,6 +87,8 @@ class Session:
                                     hurried=not settings.wav)
         self.last: Answer | None = None
         self.keyboard: Keyboard | None = None
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def open_microphone(self) -> microphone.Microphone:
         """The microphone of the settings; a context manager."""
@@ -278,6 +286,8 @@ class HandsFree:
         speech_end = arrived - self.heard / rate + utterance.speech_end / self.rate
         remarks = () if utterance.complete else ("cut off before it ended",)
         answer = self.session.listener.hear(self.sound(utterance), rate, remarks=remarks)
+        if not answer.cleaned.speech.size:
+            return  # a noise that began; on second hearing, with its end, there is no speech in it
         waited = 1000 * (time.monotonic() - speech_end)
         self.session.present(add_timing(answer, end_of_speech_to_answer=waited))
 

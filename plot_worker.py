@@ -55,6 +55,11 @@ class PlotWorker:
         except queue.Full:
             self.skipped += 1
 
+    @property
+    def waiting(self) -> int:
+        """Plots that have not been taken up yet."""
+        return self._jobs.qsize()
+
     def _deliver(self) -> None:
         try:
             self._process = self._process or _start()
@@ -72,14 +77,18 @@ class PlotWorker:
         if self._thread is None:
             return True
         deadline = time.monotonic() + patience
+
+        def left() -> float:
+            return max(0.05, deadline - time.monotonic())
+
         try:
-            self._jobs.put(None, timeout=patience)
-            self._thread.join(patience)
-            if self._process is None:
+            self._jobs.put(None, timeout=left())
+            self._thread.join(left())
+            if self._process is None or self._thread.is_alive():
                 return False
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-            return self._process.wait(max(0.1, deadline - time.monotonic())) == 0
+            return self._process.wait(left()) == 0
         except (queue.Full, subprocess.TimeoutExpired):
             return False
         finally:

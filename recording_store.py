@@ -18,7 +18,7 @@ import files
 from listening import Answer
 from plot_worker import PlotWorker
 
-PLOT_PATIENCE = 20.0
+PLOT_PATIENCE = 15.0
 """s that the end of the program waits for plots that are still to be drawn."""
 
 
@@ -106,6 +106,8 @@ class RecordingStore:
         """Let the last plots be drawn, for a while."""
         if self._plots is None:
             return
+        if self._plots.waiting:
+            self._say(f"drawing {self._plots.waiting} more plots; Ctrl-C leaves them out")
         finished = self._plots.close(PLOT_PATIENCE)
         if self._plots.skipped:
             self._say(f"{self._plots.skipped} plots were left out: the answers came too quickly")

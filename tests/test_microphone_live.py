@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -330,7 +331,7 @@ def test_ctrl_c_at_any_moment_leaves_whole_files(
     with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
         player = speaker.play(one_after_another(list(digits.values())[:8]), RATE, wait=False)
         time.sleep(moment)
-        assert live.interrupt() == 130
+        assert live.interrupt() in (130, -signal.SIGINT)  # the latter before all is loaded
         player.kill()
     assert not any("Traceback" in line for line in live.messages), live.messages
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -345,7 +346,6 @@ def test_ctrl_c_at_any_moment_leaves_whole_files(
 def test_the_terminal_is_restored_after_ctrl_c(speaker: VirtualMicrophone, tmp_path):
     import os
     import pty
-    import signal
     import termios
     import threading
 
