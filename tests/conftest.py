@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -22,6 +23,14 @@ RATE = 8000
 SPEAKERS = ("ada", "bob")
 TAKES = 10
 WRAPPER = "free-spoken-digit-dataset-1.0.10/"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the scripts under test also where a shell runs the tests in the background.
+
+    Such a shell has them ignore the signal, and a child process would inherit that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def data_path(variable: str) -> Path:

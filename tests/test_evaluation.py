@@ -224,7 +224,7 @@ def test_folds_of_other_settings_are_not_taken(make_settings):
 def run_script(*words, **environment):
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_DIR")}
     return subprocess.run([sys.executable, MAIN / "evaluation.py", *map(str, words)],
-                          capture_output=True, text=True, encoding="utf-8", timeout=120,
+                          capture_output=True, text=True, encoding="utf-8", timeout=300,
                           env=clean | {"PYTHONIOENCODING": "utf-8"} | environment)
 
 
@@ -261,4 +261,4 @@ def test_shipped_networks_on_the_real_test(tmp_path, fsdd_archive_path):
     summary = read_json(tmp_path / "results" / "summary.json")
     assert summary["clips"] == 300 and len(summary["by_speaker"]) == 6
     assert summary["accuracy"]["vote"]["value"] >= 0.98
-    assert summary["seconds"] < 30
+    assert summary["seconds"] < 60  # 5 s alone; other tests may share the cores
