@@ -123,6 +123,7 @@ class Endpointer:
         self._recent: deque[bool] = deque(maxlen=ONSET_WINDOW)
         self._before: deque[np.ndarray] = deque(maxlen=ONSET_WINDOW + PRE_ROLL_MS // FRAME_MS)
         self._frames: list[np.ndarray] = []
+        self._loudness: list[float] = []  # levels of the utterance's frames from its onset on
         self._speech_frames = 0
         self._quiet_frames = 0
 
@@ -152,6 +153,7 @@ class Endpointer:
             self._wait(frame, speech)
             return None
         self._frames.append(frame)
+        self._loudness.append(level)
         self._speech_frames += speech
         self._quiet_frames = 0 if speech else self._quiet_frames + 1
         if self._quiet_frames >= self.hangover:
@@ -185,18 +187,27 @@ class Endpointer:
             return
         self.speaking = True
         self._frames = list(self._before)
+        self._loudness = list(self._levels)[-ONSET_WINDOW:]
         self._speech_frames, self._quiet_frames = sum(self._recent), 0
+
+    def _stands_out(self) -> bool:
+        """Whether the utterance is louder than what follows it: a fan that starts is not."""
+        if self._quiet_frames < self.hangover:
+            return True  # nobody knows yet what follows
+        after = float(np.median(self._loudness[-self._quiet_frames:]))
+        return sum(level > after + SUSTAIN_DB for level in self._loudness) >= ONSET_FRAMES
 
     def _close(self, complete: bool) -> Utterance | None:
         waveform = np.concatenate(self._frames)
         speech_end = self._position - self._quiet_frames * self.frame
-        enough = self._speech_frames >= MIN_SPEECH_FRAMES
+        enough = self._speech_frames >= MIN_SPEECH_FRAMES and self._stands_out()
         # the next utterance's pre-roll must not reach back into this one's speech
         quiet = self._frames[len(self._frames) - self._quiet_frames:]
         self._frames, self.speaking = [], False
         self._before.clear()
         self._before.extend(quiet)
         self._recent.clear()
+        self._loudness = []
         if not enough:
             return None
         return Utterance(waveform, self._position - len(waveform), self._position, speech_end,

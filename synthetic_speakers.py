@@ -7,6 +7,7 @@ Piper voice "joe" the liveliest sound; each reaches voices that the others don't
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,12 +60,12 @@ def espeak_utterances(plan: list[Line], seed: int, instead_of: str = "") -> Iter
     """Speakers of :mod:`espeak_voices`; `instead_of` (an engine) makes others than the usual."""
     engine = espeak.Espeak()
     rng = np.random.default_rng([seed, 10, *instead_of.encode()])
-    engine.seed(int(rng.integers(2**31)))
     speaker = number = None
     for line in plan:
         if line.speaker != number:
             number = line.speaker
             speaker = espeak_voices.make_speaker(engine, rng, number)
+            engine.seed(int(rng.integers(2**31)))
         waveform = engine.speak(
             speaker.pronounce(line.text) + _intonation(rng), speaker.voice,
             rate=round(speaker.rate * rng.uniform(0.85, 1.2)),
@@ -112,14 +113,15 @@ def pronunciations(plan: list[Line]) -> dict[str, str]:
     return {text: engine.phonemes(text, ipa=True) for text in sorted({line.text for line in plan})}
 
 
-def piper_utterances(plan: list[Line], ipa: dict[str, str], seed: int) -> list[Utterance]:
+def piper_utterances(plan: list[Line], joe: Future[voice_engines.Piper], ipa: dict[str, str],
+                     seed: int) -> list[Utterance]:
     """Joe, also as a woman and a child; `ipa` from :func:`pronunciations`.
 
     ImportError is raised where joe or ONNX Runtime is missing.
     """
     if not plan:
         return []
-    engine, rng = voice_engines.Piper(seed), np.random.default_rng([seed, 30])
+    engine, rng = joe.result(), np.random.default_rng([seed, 30])
     utterances, number = [], None
     for line in plan:
         if line.speaker != number:

