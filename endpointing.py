@@ -28,7 +28,7 @@ ONSET_DB = 7.0
 """dB above the background at which an utterance may begin."""
 SUSTAIN_DB = 4.0
 """dB above the background at which it goes on; less than at the onset, or it would flutter."""
-SILENCE_DBFS = -66.0
+SILENCE_DBFS = -72.0
 """dBFS below which nothing is speech; also the lowest background."""
 ONSET_WINDOW = 6
 """Frames in which speech must gather to begin an utterance."""
@@ -191,11 +191,15 @@ class Endpointer:
         self._speech_frames, self._quiet_frames = sum(self._recent), 0
 
     def _stands_out(self) -> bool:
-        """Whether the utterance is louder than what follows it: a fan that starts is not."""
-        if self._quiet_frames < self.hangover:
-            return True  # nobody knows yet what follows
-        after = float(np.median(self._loudness[-self._quiet_frames:]))
-        return sum(level > after + SUSTAIN_DB for level in self._loudness) >= ONSET_FRAMES
+        """Whether the utterance rises above what follows it, or above its own quiet parts.
+
+        A fan that starts does not, though it is louder than the background so far.
+        """
+        if self._quiet_frames >= self.hangover:
+            floor = float(np.median(self._loudness[-self._quiet_frames:]))
+        else:
+            floor = float(np.percentile(self._loudness, BACKGROUND_PERCENTILE))
+        return sum(level > floor + SUSTAIN_DB for level in self._loudness) >= ONSET_FRAMES
 
     def _close(self, complete: bool) -> Utterance | None:
         waveform = np.concatenate(self._frames)
