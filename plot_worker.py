@@ -97,13 +97,13 @@ class PlotWorker:
 
 
 def _start() -> subprocess.Popen:
-    # a session of its own: Ctrl-C in the terminal is the parent's business
-    own_group: dict[str, Any] = {"start_new_session": True}
+    # on other systems it lowers its priority itself; a session of its own would make that void
+    priority: dict[str, Any] = {}
     if sys.platform == "win32":
-        own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP
-                     | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
+        priority = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP
+                    | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
     return subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **own_group)
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **priority)
 
 
 def without_torch(prediction: Prediction) -> SimpleNamespace:
@@ -114,11 +114,11 @@ def without_torch(prediction: Prediction) -> SimpleNamespace:
 
 def main() -> None:
     """Draw what comes in on standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    if hasattr(os, "nice"):
+        os.nice(15)
     import visualization
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "nice"):
-        os.nice(10)
     with contextlib.suppress(EOFError):
         while True:
             cleaned, rate, prediction, path = pickle.load(sys.stdin.buffer)

@@ -106,7 +106,7 @@ class RecordingStore:
         """Let the last plots be drawn, for a while."""
         if self._plots is None:
             return
-        if self._plots.waiting:
+        if self._plots.waiting > 1:  # one is quick: not worth a word
             self._say(f"drawing {self._plots.waiting} more plots; Ctrl-C leaves them out")
         finished = self._plots.close(PLOT_PATIENCE)
         if self._plots.skipped:

@@ -57,7 +57,6 @@ class Trainer:
         self.device = pick_device(self.settings)
         self.training, self.digits = material.training, material.training_digits
         self.validation, self.validation_digits = material.validation, material.validation_digits
-        torch.set_flush_denormal(True)  # filters leave tails of 1e-40, a hundred times slower
         torch.manual_seed(recipe.seed)
         self.front_end = FrontEnd(recipe.features, recipe.audio.sample_rate).to(self.device)
         self.arguments = models.model_arguments(name, recipe.model)

@@ -20,7 +20,8 @@ def test_every_default_is_possible_and_every_field_is_explained(group):
     source = Path(config.__file__).read_text(encoding="utf-8").splitlines()
     for item in dataclasses.fields(group):
         lines = [n for n, line in enumerate(source) if line.startswith(f"    {item.name}: ")]
-        assert any(source[n + 1].strip().startswith('"""') for n in lines), item.name
+        assert any(line.strip().startswith('"""') for n in lines for line in source[n + 1:n + 3]
+                   ), item.name
 
 
 @pytest.mark.parametrize(("make", "word"), [
