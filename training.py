@@ -171,9 +171,11 @@ def calibrate(trainers: dict[str, Trainer], recipe: Recipe,
 def provenance(trainer: Trainer, recipe: Recipe, material: Material) -> dict[str, Any]:
     """What made a checkpoint: data, split, settings, scores, versions; plain values only."""
     best = min(trainer.history, key=lambda line: line["validation_loss"])
+    settings = settings_of(recipe)
+    settings["data"].pop("fsdd_archive")  # where somebody's copy lies is nobody else's business
     return {"corpora": material.corpora, "protocol": recipe.data.protocol,
             "test_speaker": recipe.data.test_speaker, "seed": recipe.seed,
-            "settings": settings_of(recipe),
+            "settings": settings,
             "validation": {"best_epoch": best["epoch"], "validation_loss": best["validation_loss"],
                            "validation_accuracy": best["validation_accuracy"]},
             **files.run_record()}
