@@ -28,7 +28,7 @@ ONSET_DB = 7.0
 """dB above the background at which an utterance may begin."""
 SUSTAIN_DB = 4.0
 """dB above the background at which it goes on; less than at the onset, or it would flutter."""
-SILENCE_DBFS = -72.0
+SILENCE_DBFS = -66.0
 """dBFS below which nothing is speech; also the lowest background."""
 ONSET_WINDOW = 6
 """Frames in which speech must gather to begin an utterance."""
