@@ -58,6 +58,10 @@ class Augmenter:
         """Which clips of the batch a part applies to: float32 (batch, 1) of 0 and 1."""
         return (self.uniform(0, 1, batch, 1) < probability).float()
 
+    def rows(self, probability: float, batch: int) -> Tensor:
+        """Numbers of the clips that a part applies to, int64 (chosen,)."""
+        return self.chosen(probability, batch).squeeze(1).nonzero().squeeze(1)
+
     def waveforms(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
         """Waveform part.
 
@@ -71,6 +75,7 @@ class Augmenter:
         clips : float32 (batch, samples), and digits : int64 (batch,), where clips that were
             replaced by noise alone have become "no digit"
         """
+        clips, digits = self.garbled(clips, digits)
         clips, digits = self.remove_speech(self.shifted(clips), digits)
         clips = self.filtered(clips)
         span = speech_span(clips)
@@ -89,9 +94,28 @@ class Augmenter:
         index = (torch.arange(samples, device=clips.device) - moves.unsqueeze(1)) % samples
         return clips.gather(1, index)
 
+    def garbled(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn some digits into no digit: halves of two joined, or one played backwards.
+
+        Other words come from synthesisers only; without this, whatever sounds like a real voice
+        would be a digit. Six and nine are much the same backwards.
+        """
+        batch = len(clips)
+        rows = self.rows(self.settings.garble, batch)
+        other = (self.uniform(0, 1, len(rows)) * batch).long()
+        middle = clips.shape[1] // 2
+        joined = torch.cat([clips[rows, :middle], clips[other, middle:]], dim=1)
+        backwards = self.chosen(0.3, len(rows)) > 0
+        made = torch.where(backwards, clips[rows].flip(1), joined)
+        same = torch.where(backwards.squeeze(1), (digits[rows] == 6) | (digits[rows] == 9),
+                           digits[rows] == digits[other])
+        rows, made = rows[~same], made[~same]
+        return (clips.index_copy(0, rows, made),
+                digits.index_fill(0, rows, config.REJECT))
+
     def remove_speech(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
         """Turn some clips into hum, clicks or silence; noise follows. They are "no digit" then."""
-        rows = self.chosen(self.settings.non_speech, len(clips)).squeeze(1).nonzero().squeeze(1)
+        rows = self.rows(self.settings.non_speech, len(clips))
         if not len(rows):
             return clips, digits
         count, samples = len(rows), clips.shape[1]
@@ -112,8 +136,8 @@ class Augmenter:
         size = samples + self.rooms.shape[1]
         if size not in self.room_spectra:
             self.room_spectra[size] = torch.fft.rfft(self.rooms, size)
-        in_room = self.chosen(self.settings.room, batch).squeeze(1).nonzero().squeeze(1)
-        equalised = self.chosen(self.settings.band_limit, batch).squeeze(1).nonzero().squeeze(1)
+        in_room = self.rows(self.settings.room, batch)
+        equalised = self.rows(self.settings.band_limit, batch)
         spectrum = torch.fft.rfft(clips, size)
         index = (self.uniform(0, 1, len(in_room)) * N_ROOMS).long()
         spectrum[in_room] *= self.room_spectra[size][index]
@@ -123,51 +147,70 @@ class Augmenter:
     def equaliser(self, batch: int, bins: int) -> Tensor:
         """Random smooth responses with random band edges, float32 (batch, bins), linear gain."""
         frequency = torch.linspace(0, self.sample_rate / 2, bins, device=self.device)
-        points = torch.randn((batch, 1, 7), generator=self.random).to(self.device) * 5
-        decibels = F.interpolate(points, bins, mode="linear", align_corners=True).squeeze(1)
         low = self.uniform(20, 400, batch, 1)
         high = self.uniform(0.55, 1.0, batch, 1) * self.sample_rate / 2
         # 24 dB an octave beyond the edges, the slope of a cheap microphone's cut-off
         octaves = (torch.log2(low / frequency.clamp(min=1)).clamp(min=0)
                    + torch.log2(frequency.clamp(min=1) / high).clamp(min=0))
-        return 10 ** ((decibels - 24 * octaves) / 20)
+        return self.response(batch, bins, 7, 5.0) * 10 ** (-24 * octaves / 20)
 
     def noisy(self, clips: Tensor) -> Tensor:
         """Add coloured noise, babble of other clips, and recorded noise, each at its own SNR."""
         batch, samples = clips.shape
         level = loudness(clips)
-        parts = [(self.settings.noise, self.coloured(batch, samples))]
-        if self.settings.babble > 0:
-            parts.append((self.settings.babble, self.babble(clips)))
-        if self.noises and self.settings.recorded > 0:
-            parts.append((self.settings.recorded, self.recordings(batch, samples)))
-        mixed = clips
-        for probability, noise in parts:
-            snr = self.uniform(*self.settings.snr_db, batch, 1)
-            gain = level / loudness(noise) * 10 ** (-snr / 20)
-            mixed = mixed + noise * gain * self.chosen(probability, batch)
+        parts = [(self.settings.noise, self.coloured), (self.settings.babble, self.babble)]
+        if self.noises:
+            parts.append((self.settings.recorded, self.recordings))
+        mixed = clips.clone()
+        for probability, make in parts:
+            rows = self.rows(probability, batch)
+            if not len(rows):
+                continue
+            noise = make(clips, len(rows))
+            snr = self.uniform(*self.settings.snr_db, len(rows), 1)
+            mixed[rows] += noise * (level[rows] / loudness(noise) * 10 ** (-snr / 20))
         return mixed
 
-    def coloured(self, batch: int, samples: int) -> Tensor:
-        """Noise with a power spectrum of 1/f^a, a from 0 (white) over 1 (pink) to 2 (brown)."""
-        white = torch.randn((batch, samples), generator=self.random).to(self.device)
+    def coloured(self, clips: Tensor, count: int) -> Tensor:
+        """Noise of any colour, half of it swelling and fading, float32 (count, samples).
+
+        The power spectrum is 1/f^a, a from 0 (white) over 1 (pink) to 2 (brown), under a random
+        equaliser: the noises of kitchens and streets are in between.
+        """
+        samples = clips.shape[1]
+        white = torch.randn((count, samples), generator=self.random).to(self.device)
         spectrum = torch.fft.rfft(white)
         frequency = torch.arange(1, spectrum.shape[1] + 1, device=self.device).float()
-        slope = self.uniform(0, 2, batch, 1) / 2
-        return torch.fft.irfft(spectrum * frequency ** -slope, samples)
+        slope = self.uniform(0, 2, count, 1) / 2
+        spectrum *= frequency ** -slope
+        shaped = self.rows(0.6, count)
+        spectrum[shaped] *= self.response(len(shaped), spectrum.shape[1], 9, 7.0)
+        noise = torch.fft.irfft(spectrum, samples)
+        moving = self.rows(0.5, count)
+        noise[moving] *= self.response(len(moving), samples, 12, 8.0)
+        return noise
 
-    def babble(self, clips: Tensor) -> Tensor:
-        """Three other clips of the batch, each from another place in time."""
-        batch, samples = clips.shape
-        moves = (self.uniform(0, 1, 3) * samples).long().tolist()
-        order = [torch.randperm(batch, generator=self.random).to(self.device) for _ in moves]
-        return sum(clips[index].roll(move, dims=1)
-                   for index, move in zip(order, moves, strict=True))
+    def response(self, count: int, length: int, points: int, deviation_db: float) -> Tensor:
+        """Smooth random gains, float32 (count, length): straight lines between random decibels."""
+        decibels = torch.randn((count, 1, points), generator=self.random) * deviation_db
+        line = F.interpolate(decibels.to(self.device), length, mode="linear", align_corners=True)
+        return 10 ** (line.squeeze(1) / 20)
 
-    def recordings(self, batch: int, samples: int) -> Tensor:
+    def babble(self, clips: Tensor, count: int) -> Tensor:
+        """One to eight other clips of the batch, each from another place in time."""
+        batch = len(clips)
+        voices = self.uniform(1, 9, count, 1).floor()
+        total = torch.zeros(count, clips.shape[1], device=self.device)
+        for number in range(8):
+            others = (self.uniform(0, 1, count) * batch).long()
+            move = int(torch.rand((), generator=self.random) * clips.shape[1])
+            total += clips[others].roll(move, dims=1) * (voices > number)
+        return total
+
+    def recordings(self, clips: Tensor, count: int) -> Tensor:
         """Random stretches of the recorded noises; short ones are repeated."""
-        rows = []
-        for which, where in self.uniform(0, 1, batch, 2).tolist():
+        samples, rows = clips.shape[1], []
+        for which, where in self.uniform(0, 1, count, 2).tolist():
             noise = self.noises[int(which * len(self.noises))]
             noise = noise.repeat(-(-samples // len(noise))) if len(noise) < samples else noise
             start = int(where * (len(noise) - samples + 1))
@@ -221,7 +264,7 @@ class Augmenter:
 
         The envelope is the low-quefrency part of the cepstrum (Oppenheim and Schafer 1968).
         """
-        moved = self.chosen(self.settings.pitch, len(power)).squeeze(1).nonzero().squeeze(1)
+        moved = self.rows(self.settings.pitch, len(power))
         if not len(moved):
             return power
         bins = power.shape[1]

@@ -1,7 +1,7 @@
 """The one front end: a batch of waveforms becomes a batch of pictures.
 
 Training, evaluation, the live script and export all build :class:`FrontEnd` from the same
-:class:`config.FeatureSettings`, so that what a network learns on is what it later hears.
+:class:`config.FeaturesSettings`, so that what a network learns on is what it later hears.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class FrontEnd(nn.Module):
     (spectrogram). Mel filters are Slaney's or HTK's, area-normalised, as librosa's.
     """
 
-    def __init__(self, settings: config.FeatureSettings, sample_rate: int) -> None:
+    def __init__(self, settings: config.FeaturesSettings, sample_rate: int) -> None:
         super().__init__()
         if settings.f_max > sample_rate / 2:
             raise config.UserError(

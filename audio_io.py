@@ -90,12 +90,16 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 
 def write_audio(path: Path | str, waveform: np.ndarray, sample_rate: int) -> None:
-    """Write float32 (samples,) in [-1, 1] as a 16-bit mono WAV file, atomically."""
+    """Write float32 (samples,) in [-1, 1] as a 16-bit mono WAV file, atomically.
+
+    Encoded in memory: libsndfile would not say whether the disk is full or read-only.
+    """
     import soundfile
 
+    encoded = io.BytesIO()
+    soundfile.write(encoded, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
     with files.atomic_path(path) as temporary:
-        soundfile.write(temporary, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16",
-                        format="WAV")
+        temporary.write_bytes(encoded.getvalue())
 
 
 def find_audio(folder: Path | str) -> list[Path]:

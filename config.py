@@ -26,6 +26,9 @@ REJECT = len(DIGITS)
 """Class index of "no digit": other words, noise, silence. The network's eleventh output."""
 N_CLASSES = len(DIGITS) + 1
 
+FSDD_URL = ("https://github.com/Jakobovski/free-spoken-digit-dataset/"
+            "archive/refs/tags/v1.0.10.zip")
+
 Settings = TypeVar("Settings")
 
 
@@ -44,14 +47,14 @@ def _option(name: str) -> str:
 
 def _within(group: object, low: float, high: float, *names: str) -> None:
     """Refuse settings outside low..high, naming the option as it is typed."""
-    prefix = type(group).__name__.removesuffix("Settings").lower().replace("feature", "features")
+    prefix = type(group).__name__.removesuffix("Settings").lower()
     for name in names:
         value = getattr(group, name)
         _check(value is None or low <= value <= high,
                f"{prefix}.{_option(name)} is {value}: use {low:g} to {high:g}")
 
 
-def _from_environment(variable: str) -> Path | None:
+def from_environment(variable: str) -> Path | None:
     """The path that an environment variable names, or None where it is unset or empty."""
     value = os.environ.get(variable)
     return Path(value) if value else None
@@ -84,7 +87,7 @@ class AudioSettings:
 
 
 @dataclass(frozen=True)
-class FeatureSettings:
+class FeaturesSettings:
     """The front end: how a clip becomes a picture."""
 
     kind: Literal["log_mel", "mfcc", "spectrogram"] = "log_mel"
@@ -132,10 +135,9 @@ class DataSettings:
     """Comma list of fsdd, synthetic, own (your corrected clips), folders; auto: fsdd,synthetic."""
     root: Path = Path("data")
     """Folder for downloads, unpacked recordings and caches."""
-    fsdd_archive: Path | None = field(default_factory=lambda: _from_environment("FSDD_ARCHIVE"))
+    fsdd_archive: Path | None = field(default_factory=lambda: from_environment("FSDD_ARCHIVE"))
     """Archive or folder with FSDD v1.0.10, used before any download (environment: FSDD_ARCHIVE)."""
-    fsdd_url: str = ("https://github.com/Jakobovski/free-spoken-digit-dataset/"
-                     "archive/refs/tags/v1.0.10.zip")
+    fsdd_url: str = FSDD_URL
     """Where FSDD is fetched from when it is nowhere on disk."""
     protocol: Literal["official", "speaker", "random"] = "official"
     """official: takes 0-4 are the test; speaker: one left out; random: 80/20, to compare only."""
@@ -220,6 +222,8 @@ class AugmentationSettings:
     """Probability of cutting off what lies around the word, as voice activity detection does."""
     non_speech: float = 0.03
     """Probability of hum, clicks or silence instead of the clip; the answer is then "no digit"."""
+    garble: float = 0.04
+    """Probability of a word backwards or joined from halves of two; the answer is "no digit"."""
     spec_mask: float = 0.4
     """Probability of SpecAugment's masks over bands and over frames, each."""
     mixup: float = 0.0
@@ -243,12 +247,9 @@ class ModelSettings:
     """Channels of the CNN's middle layers."""
     rnn_width: int = 80
     """Hidden units of the LSTM in each direction."""
-    dropout: float = 0.2
-    """Share of the pooled features dropped in training."""
 
     def __post_init__(self) -> None:
         _within(self, 8, 512, "cnn_width", "rnn_width")
-        _within(self, 0, 0.9, "dropout")
 
 
 @dataclass(frozen=True)
@@ -275,8 +276,8 @@ class TrainingSettings:
     """Epochs without a better validation loss before training stops."""
     average_decay: float = 0.998
     """Decay of the moving average of the weights; the average is validated and saved. 0 is off."""
-    workers: int = 0
-    """Threads for PyTorch; 0 leaves the choice to PyTorch."""
+    threads: int = 1
+    """Threads of each network; the networks and the augmentation run side by side anyway."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
     mixed_precision: bool = True
@@ -286,7 +287,7 @@ class TrainingSettings:
         _within(self, 1, 100_000, "epochs", "batch_size", "accumulation", "patience")
         _within(self, 1e-6, 100, "learning_rate", "gradient_clip")
         _within(self, 0, 0.9999, "weight_decay", "label_smoothing", "warmup", "average_decay")
-        _within(self, 0, 1024, "workers")
+        _within(self, 1, 1024, "threads")
 
 
 @dataclass(frozen=True)

@@ -44,18 +44,18 @@ class EvaluationSettings:
     models_dirs: tuple[Path, ...] = ()
     """Folders of trained networks to compare (protocol seeds only)."""
     unseen_dir: Path | None = field(
-        default_factory=lambda: config._from_environment("UNSEEN_SPEAKERS_DIR"))
+        default_factory=lambda: config.from_environment("UNSEEN_SPEAKERS_DIR"))
     """Folder with a subfolder of clips for each corpus of strangers (UNSEEN_SPEAKERS_DIR)."""
     non_digits_dir: Path | None = field(
-        default_factory=lambda: config._from_environment("NON_DIGITS_DIR"))
+        default_factory=lambda: config.from_environment("NON_DIGITS_DIR"))
     """Folder of other words, named {word}_{speaker}_{take} (NON_DIGITS_DIR)."""
-    noise_dir: Path | None = field(default_factory=lambda: config._from_environment("NOISE_DIR"))
+    noise_dir: Path | None = field(default_factory=lambda: config.from_environment("NOISE_DIR"))
     """Folder of recorded noise that was not used in training (NOISE_DIR)."""
     decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
     cleaning: config.CleaningSettings = field(default_factory=config.CleaningSettings)
     data: config.DataSettings = field(default_factory=config.DataSettings)
     audio: config.AudioSettings = field(default_factory=config.AudioSettings)
-    features: config.FeatureSettings = field(default_factory=config.FeatureSettings)
+    features: config.FeaturesSettings = field(default_factory=config.FeaturesSettings)
     synthetic: config.SyntheticSettings = field(default_factory=config.SyntheticSettings)
     augmentation: config.AugmentationSettings = field(
         default_factory=config.AugmentationSettings)

@@ -38,9 +38,9 @@ def create_model(name: str, n_features: int, n_classes: int = config.N_CLASSES,
     return REGISTRY[name](n_features=n_features, n_classes=n_classes, **arguments)
 
 
-def model_arguments(name: str, settings: config.ModelSettings) -> dict[str, float]:
-    """The keyword arguments of network `name` in the settings: ``{name}_width`` and dropout."""
-    return {"width": getattr(settings, f"{name}_width", 64), "dropout": settings.dropout}
+def model_arguments(name: str, settings: config.ModelSettings) -> dict[str, int]:
+    """The keyword arguments of network `name`: its ``{name}_width`` in the settings."""
+    return {"width": getattr(settings, f"{name}_width")}
 
 
 def conv_block(inputs: int, outputs: int, stride: int | tuple[int, int] = 1) -> nn.Sequential:
@@ -81,8 +81,7 @@ class AttentivePooling(nn.Module):
 class CNNModel(nn.Module):
     """Residual 2-D CNN: spectral patterns first, then the bands joined, then pooled over time."""
 
-    def __init__(self, n_features: int, n_classes: int, width: int = 32,
-                 dropout: float = 0.2) -> None:
+    def __init__(self, n_features: int, n_classes: int, width: int = 32) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(1, width // 2, 5, stride=2, padding=2, bias=False),
@@ -95,7 +94,7 @@ class CNNModel(nn.Module):
             nn.Conv2d(2 * width, 2 * width, (bands, 1), bias=False),
             nn.BatchNorm2d(2 * width), nn.ReLU(inplace=True))
         self.pool = AttentivePooling(2 * width)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * width, n_classes))
+        self.head = nn.Linear(4 * width, n_classes)
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.join_bands(self.stages(self.stem(features.unsqueeze(1))))
@@ -106,16 +105,14 @@ class CNNModel(nn.Module):
 class RNNModel(nn.Module):
     """Two-layer bidirectional LSTM behind a small convolutional subsampling, pooled over time."""
 
-    def __init__(self, n_features: int, n_classes: int, width: int = 80,
-                 dropout: float = 0.2) -> None:
+    def __init__(self, n_features: int, n_classes: int, width: int = 80) -> None:
         super().__init__()
         self.subsample = nn.Sequential(conv_block(1, 16, 2), conv_block(16, 32, 2))
         bands = -(-n_features // 4)
         self.project = nn.Linear(32 * bands, width)
-        self.lstm = nn.LSTM(width, width, num_layers=2, batch_first=True, bidirectional=True,
-                            dropout=dropout)
+        self.lstm = nn.LSTM(width, width, num_layers=2, batch_first=True, bidirectional=True)
         self.pool = AttentivePooling(2 * width)
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * width, n_classes))
+        self.head = nn.Linear(4 * width, n_classes)
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.subsample(features.unsqueeze(1))

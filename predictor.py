@@ -24,7 +24,7 @@ import files
 import models
 from audio_feature_extraction import FrontEnd, fit_duration, mean_logits, normalize_level
 
-FORMAT = 1
+FORMAT = 2
 """Layout of the checkpoint dictionary; raised when it changes."""
 BATCH = 256
 """Clips that go through a network together: more gain nothing on a CPU and cost memory."""
@@ -35,17 +35,19 @@ class Checkpoint:
     """A trained network with everything that its use depends on.
 
     `temperature` calibrates its posteriors, `threshold` is the confidence below which it alone says
-    "no digit", `vote_threshold` the same for the vote of the networks trained with it.
+    "no digit"; `vote_temperature` and `vote_threshold` are the same for the vote of the networks
+    trained with it.
     """
 
     name: str
     arguments: dict[str, Any]
     weights: dict[str, Tensor]
     audio: config.AudioSettings
-    features: config.FeatureSettings
+    features: config.FeaturesSettings
     labels: tuple[str, ...] = config.DIGITS
     temperature: float = 1.0
     threshold: float = 0.0
+    vote_temperature: float = 1.0
     vote_threshold: float = 0.0
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -95,7 +97,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         content.pop("format")
         content |= {"labels": tuple(content["labels"]),
                     "audio": config.AudioSettings(**content["audio"]),
-                    "features": config.FeatureSettings(**content["features"])}
+                    "features": config.FeaturesSettings(**content["features"])}
         checkpoint = Checkpoint(**content)
         checkpoint.network()
     except (TypeError, KeyError, RuntimeError, AttributeError):
@@ -132,15 +134,18 @@ class Prediction:
     latency_ms: float
 
 
-def vote(posteriors: dict[str, np.ndarray]) -> np.ndarray:
+def vote(posteriors: dict[str, np.ndarray], temperature: float = 1.0) -> np.ndarray:
     """Confidence-weighted mean of calibrated posteriors.
 
     Each network's (batch, classes) posteriors are weighted, clip by clip, with the largest of them,
-    so that the surer network counts for more. Returns float32 (batch, classes), rows adding to 1.
+    so that the surer network counts for more. The mean is less sure than it is right; the vote's
+    own `temperature`, below 1, makes up for it. Returns (batch, classes), rows adding to 1.
     """
     stacked = np.stack(list(posteriors.values()))
     weights = stacked.max(axis=2, keepdims=True)
-    return (stacked * weights).sum(axis=0) / weights.sum(axis=0)
+    mean = (stacked * weights).sum(axis=0) / weights.sum(axis=0)
+    sharpened = (mean / mean.max(axis=1, keepdims=True)) ** (1 / temperature)
+    return sharpened / sharpened.sum(axis=1, keepdims=True)
 
 
 class Predictor:
@@ -174,16 +179,18 @@ class Predictor:
                 raise config.UserError(f"{settings.models_dir}: {self.names[0]} and {name} were "
                                        "trained with different audio settings; train them together")
         self.networks = {name: item.network() for name, item in self.checkpoints.items()}
-        self.threshold = self._threshold() if settings.threshold is None else settings.threshold
+        first, alone = self.checkpoints[self.names[0]], len(self.names) == 1
+        self.vote_temperature = 1.0 if alone else first.vote_temperature
+        self.threshold = first.threshold if alone else first.vote_threshold
+        if settings.threshold is not None:
+            self.threshold = settings.threshold
 
-    def _threshold(self) -> float:
-        first = self.checkpoints[self.names[0]]
-        return first.threshold if len(self.names) == 1 else first.vote_threshold
+    def vote(self, posteriors: dict[str, np.ndarray]) -> np.ndarray:
+        """The calibrated vote of :meth:`posteriors`, (batch, 11)."""
+        return vote(posteriors, self.vote_temperature)
 
-    def prepare(self, waveform: np.ndarray, sample_rate: int | None = None) -> np.ndarray:
-        """Bring float32 (samples,) to the networks' rate, level and length, (clip_samples,)."""
-        if sample_rate not in (None, self.audio.sample_rate):
-            waveform = audio_io.resample(waveform, sample_rate, self.audio.sample_rate)
+    def prepare(self, waveform: np.ndarray) -> np.ndarray:
+        """Bring float32 (samples,), at the networks' rate, to their level and length."""
         level = normalize_level(waveform, self.audio.level_dbfs)
         return fit_duration(level, self.audio.clip_samples)
 
@@ -192,7 +199,7 @@ class Predictor:
         """Each network's logits, float32 (batch, 11), for prepared clips (batch, clip_samples)."""
         answers: dict[str, list[Tensor]] = {name: [] for name in self.names}
         for batch in torch.from_numpy(clips).split(BATCH):
-            views: dict[config.FeatureSettings, list[Tensor]] = {}
+            views: dict[config.FeaturesSettings, list[Tensor]] = {}
             for name, (front_end, network) in self.networks.items():
                 if front_end.settings not in views:
                     views[front_end.settings] = front_end.at_tempos(batch)
@@ -220,7 +227,7 @@ class Predictor:
         answers = [nothing_heard(self.names)] * len(waveforms)
         if heard:
             posteriors = self.posteriors(np.stack([self.prepare(waveforms[i]) for i in heard]))
-            votes = vote(posteriors)
+            votes = self.vote(posteriors)
             milliseconds = 1000 * (time.perf_counter() - start) / len(waveforms)
             for row, index in enumerate(heard):
                 opinions = {name: values[row] for name, values in posteriors.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import config
 import dataset_loader
 import models
-from audio_feature_extraction import fit_duration, normalize_level
+from audio_feature_extraction import fit_duration, is_cut, normalize_level
 from clips import Clips, concatenate
 
 
@@ -20,7 +20,7 @@ class Recipe:
 
     data: config.DataSettings = field(default_factory=config.DataSettings)
     audio: config.AudioSettings = field(default_factory=config.AudioSettings)
-    features: config.FeatureSettings = field(default_factory=config.FeatureSettings)
+    features: config.FeaturesSettings = field(default_factory=config.FeaturesSettings)
     synthetic: config.SyntheticSettings = field(default_factory=config.SyntheticSettings)
     augmentation: config.AugmentationSettings = field(default_factory=config.AugmentationSettings)
     model: config.ModelSettings = field(default_factory=config.ModelSettings)
@@ -62,6 +62,8 @@ class Material:
     validation: np.ndarray
     validation_digits: np.ndarray
     corpora: str
+    cut: int = 0
+    """Clips longer than the window, of which the loudest part is used."""
 
 
 def window(clips: Clips, audio: config.AudioSettings) -> np.ndarray:
@@ -94,8 +96,13 @@ def gather(recipe: Recipe) -> Material:
         own = known[extra.corpus[known] == "own"]
         training.append(extra.subset(np.concatenate([known] + [own] * (data.own_repeats - 1))))
     kept, chosen = concatenate(training), concatenate(validation)
+    if not len(chosen):
+        raise config.UserError(f"{corpora}: no speaker can be spared for validation; name another "
+                               "corpus beside it, for instance --data.corpora synthetic,own")
+    cut = sum(is_cut(clips.waveform(index), recipe.audio.clip_samples)
+              for clips in (kept, chosen) for index in range(len(clips)))
     return Material(window(kept, recipe.audio), kept.digits, window(chosen, recipe.audio),
-                    chosen.digits, corpora)
+                    chosen.digits, corpora, cut)
 
 
 def strangers(clips: Clips, fraction: float, seed: int) -> np.ndarray:

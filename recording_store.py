@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -11,10 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+import audio_io
 import config
-import files
 from listening import Answer
 from plot_worker import PlotWorker
 
@@ -58,9 +55,9 @@ class RecordingStore:
     def _save(self, answer: Answer) -> Path:
         stem = self._new_stem(answer)
         recording = stem.with_suffix(".wav")
-        write_sound(recording, answer.waveform, answer.sample_rate)
+        audio_io.write_audio(recording, answer.waveform, answer.sample_rate)
         heard = answer.cleaned.speech if answer.cleaned.speech.size else answer.cleaned.gated
-        write_sound(stem.with_name(f"{stem.name}_clean.wav"), heard, answer.rate)
+        audio_io.write_audio(stem.with_name(f"{stem.name}_clean.wav"), heard, answer.rate)
         append_line(self.folder / "log.jsonl", answer.as_dict() | {"recording": recording.name})
         if self._plots is not None:
             self._plots.draw(answer.cleaned, answer.rate, answer.prediction,
@@ -88,7 +85,7 @@ class RecordingStore:
                 self._labelled[1].unlink(missing_ok=True)
             path = own / f"{digit}_{self.user}_{next_take(own, digit, self.user)}.wav"
             sound = answer.cleaned.speech if answer.cleaned.speech.size else answer.cleaned.gated
-            write_sound(path, sound, answer.rate)
+            audio_io.write_audio(path, sound, answer.rate)
             self._labelled = answer, path
             append_line(self.folder / "log.jsonl", {"label": digit, "clip": path.name,
                                                     "answered": answer.prediction.digit})
@@ -113,19 +110,6 @@ class RecordingStore:
             self._say(f"{self._plots.skipped} plots were left out: the answers came too quickly")
         elif not finished:
             self._say("not all plots could be drawn")
-
-
-def write_sound(path: Path, waveform: np.ndarray, sample_rate: int) -> None:
-    """Write float32 (samples,) as a 16-bit WAV file, atomically.
-
-    Encoded in memory: libsndfile would not say whether the disk is full or read-only.
-    """
-    import soundfile
-
-    encoded = io.BytesIO()
-    soundfile.write(encoded, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
-    with files.atomic_path(path) as temporary:
-        temporary.write_bytes(encoded.getvalue())
 
 
 def append_line(path: Path, values: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -47,7 +46,6 @@ PEAK = 0.5
 """Full scale is 1; the level is brought to one value later anyway."""
 HARSH_TRIMMING = 0.35
 """Share of the clips that lose their quiet beginning and end."""
-_COLUMNS = ("samples", "offsets", "digits", "speakers", "names", "takes", "corpus")
 
 
 def synthesize(settings: config.SyntheticSettings, seed: int, sample_rate: int,
@@ -72,12 +70,12 @@ def synthesize(settings: config.SyntheticSettings, seed: int, sample_rate: int,
     """
     if cache_dir is None:
         return _make(settings, seed, sample_rate)
-    path = Path(cache_dir) / f"synthetic-{_key(settings, seed, sample_rate)}.npz"
-    if path.exists():  # a damaged file is made anew
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return _load(path)
-    clips = _make(settings, seed, sample_rate)
-    _save(clips, path)
+    key = _key(settings, seed, sample_rate)
+    path = Path(cache_dir) / f"synthetic-{key}.npz"
+    clips = Clips.load(path, key)
+    if clips is None:
+        clips = _make(settings, seed, sample_rate)
+        clips.save(path, key)
     return clips
 
 
@@ -89,17 +87,6 @@ def _key(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> str
             versions[package] = metadata.version(package)
     facts = [VERSION, dataclasses.asdict(settings), seed, sample_rate, versions]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _save(clips: Clips, path: Path) -> None:
-    with files.atomic_path(path) as temporary:
-        columns = {column: getattr(clips, column) for column in _COLUMNS}
-        np.savez(temporary, sample_rate=clips.sample_rate, **columns)
-
-
-def _load(path: Path) -> Clips:
-    with np.load(path, allow_pickle=False) as stored:
-        return Clips(**{c: stored[c] for c in _COLUMNS}, sample_rate=int(stored["sample_rate"]))
 
 
 def _make(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> Clips:

@@ -22,8 +22,7 @@ def run(recipe: Recipe) -> None:
     result = train(recipe)
     for name, scores in result["models"].items():
         print(f"{name}: validation accuracy {scores['validation_accuracy']:.2%} at epoch "
-              f"{scores['best_epoch']}, {scores['file_bytes'] / 1e6:.2f} MB in {scores['file']}, "
-              f"{scores['seconds']:.0f} s")
+              f"{scores['best_epoch']}, {scores['file_bytes'] / 1e6:.2f} MB in {scores['file']}")
     print(f"done in {result['seconds'] / 60:.1f} minutes; next: python evaluation.py")
 
 

@@ -1,4 +1,4 @@
-"""A whole training run: networks one after another, calibration, run folder, checkpoints."""
+"""A whole training run: networks side by side, calibration, run folder, checkpoints."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from tqdm import tqdm
 
 import calibration
 import config
 import files
 import models
+from batches import Batches, lane
 from predictor import Checkpoint, save_checkpoint, vote
-from recipe import Material, Recipe, gather
+from recipe import Recipe, gather
 from trainer import Trainer
 
 SETTINGS_THAT_MAY_DIFFER = ("resume", "runs_dir")
@@ -64,22 +66,18 @@ def train(recipe: Recipe) -> dict[str, Any]:
     ------
     UserError : impossible settings, no data, a loss that became NaN, CUDA asked for and absent
     """
-    if recipe.training.workers:
-        torch.set_num_threads(recipe.training.workers)
     started = time.perf_counter()
     material = gather(recipe)
     folder = open_run(recipe)
     print(f"run {folder}: {len(material.training)} training, {len(material.validation)} validation "
-          f"clips of {material.corpora}; {time.perf_counter() - started:.0f} s to load", flush=True)
-    trainers, summary = {}, {}
-    with flushed_denormals():
-        for name in recipe.models:
-            begun = time.perf_counter()
-            trainers[name] = Trainer(name, recipe, material, folder)
-            summary[name] = describe(trainers[name])
-            run_epochs(trainers[name], folder)
-            summary[name]["seconds"] = round(time.perf_counter() - begun, 1)
-        checkpoints = calibrate(trainers, recipe, material)
+          f"clips of {material.corpora}, {material.cut} of them longer than "
+          f"{recipe.audio.clip_seconds:g} s and cut; {time.perf_counter() - started:.0f} s to load",
+          flush=True)
+    batches = Batches(recipe, material)
+    trainers = {name: Trainer(name, recipe, batches, folder) for name in recipe.models}
+    summary = {name: describe(trainer) for name, trainer in trainers.items()}
+    run_epochs(trainers, batches, folder)
+    checkpoints = calibrate(trainers, batches)
     save_dir = folder if recipe.dry_run else recipe.save_dir
     for name, checkpoint in checkpoints.items():
         path = save_dir / f"{name}.pt"
@@ -93,87 +91,112 @@ def train(recipe: Recipe) -> dict[str, Any]:
     return result
 
 
-@contextlib.contextmanager
-def flushed_denormals() -> Iterator[None]:
-    """Take numbers below 1e-38 as zero: filters leave such tails, a hundred times slower.
-
-    The mode belongs to the process, so it is put back for whoever computes next.
-    """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
 def describe(trainer: Trainer) -> dict[str, Any]:
     """Parameters and multiply-adds of a network, printed and returned."""
     frames = trainer.recipe.audio.clip_samples // trainer.recipe.features.hop_length + 1
     parameters = models.count_parameters(trainer.network)
-    multiply_adds = models.count_multiply_adds(
-        models.create_model(trainer.name, trainer.front_end.n_features, **trainer.arguments),
-        trainer.front_end.n_features, frames)
+    multiply_adds = models.count_multiply_adds(trainer.network, trainer.n_features, frames)
     print(f"{trainer.name}: {parameters:,} parameters, {multiply_adds / 1e6:.1f} million "
           f"multiply-adds a clip, on {trainer.device}", flush=True)
     return {"parameters": parameters, "multiply_adds": multiply_adds}
 
 
-def run_epochs(trainer: Trainer, folder: Path) -> None:
-    """Train to the end, one line an epoch; everything in the folder is whole after each."""
+def run_epochs(trainers: dict[str, Trainer], batches: Batches, folder: Path) -> None:
+    """Train all networks side by side to the end; after each epoch the folder's files are whole."""
     from torch.utils.tensorboard import SummaryWriter
 
-    trainer.load_state()
-    board = SummaryWriter(folder / "tensorboard" / trainer.name, purge_step=trainer.epoch + 1)
-    with contextlib.closing(board):
-        while not trainer.finished:
+    for trainer in trainers.values():
+        trainer.load_state()
+    with contextlib.ExitStack() as stack:
+        feeder = stack.enter_context(lane(batches.settings))
+        lanes = {name: stack.enter_context(lane(batches.settings)) for name in trainers}
+        boards = {name: stack.enter_context(contextlib.closing(SummaryWriter(
+            folder / "tensorboard" / name, purge_step=trainer.epoch + 1)))
+            for name, trainer in trainers.items()}
+        while unfinished := [item for item in trainers.values() if not item.finished]:
+            # a run that was killed between two saves goes on with the network that is behind
+            epoch = min(trainer.epoch for trainer in unfinished)
+            group = [trainer for trainer in unfinished if trainer.epoch == epoch]
             begun = time.perf_counter()
-            line = trainer.run_epoch()
-            trainer.save_state()
-            record_history(trainer, folder)
-            for key, value in line.items():
-                if key != "epoch":
-                    board.add_scalar(key, value, line["epoch"])
-            print(f"{trainer.name} epoch {line['epoch']:3d}/{trainer.epochs}: "
-                  f"train loss {line['train_loss']:.4f} accuracy {line['train_accuracy']:.2%}  "
-                  f"validation loss {line['validation_loss']:.4f} "
-                  f"accuracy {line['validation_accuracy']:.2%}  "
-                  f"{time.perf_counter() - begun:.1f} s", flush=True)
+            lines = run_epoch(group, batches, feeder, lanes)
+            record_history(trainers, folder)
+            for name, line in lines.items():
+                for key, value in line.items():
+                    if key != "epoch":
+                        boards[name].add_scalar(key, value, line["epoch"])
+                print(f"{name} epoch {line['epoch']:3d}/{batches.epochs}: "
+                      f"train loss {line['train_loss']:.4f} accuracy {line['train_accuracy']:.2%}  "
+                      f"validation loss {line['validation_loss']:.4f} "
+                      f"accuracy {line['validation_accuracy']:.2%}  "
+                      f"{time.perf_counter() - begun:.1f} s", flush=True)
 
 
-def record_history(trainer: Trainer, folder: Path) -> None:
+def run_epoch(group: list[Trainer], batches: Batches, feeder: ThreadPoolExecutor,
+              lanes: dict[str, ThreadPoolExecutor]) -> dict[str, dict[str, float]]:
+    """Train some networks for one epoch, each in its lane; returns their lines of history."""
+    epoch = group[0].epoch
+    bar = tqdm(total=len(batches), leave=False, unit="batch", disable=None,
+               desc=f"epoch {epoch + 1}/{batches.epochs}")
+    with bar, contextlib.closing(batches.epoch(epoch, feeder)) as made:
+        for features, targets in made:
+            steps = [lanes[trainer.name].submit(trainer.learn, features, targets)
+                     for trainer in group]
+            for step in steps:
+                step.result()
+            bar.set_postfix({trainer.name: trainer.progress for trainer in group}, refresh=False)
+            bar.update()
+    ends = {trainer.name: lanes[trainer.name].submit(trainer.end_epoch, batches.validation())
+            for trainer in group}
+    return {name: end.result() for name, end in ends.items()}
+
+
+def record_history(trainers: dict[str, Trainer], folder: Path) -> None:
     """Write the history as JSON and the learning curves as PNG."""
     import visualization
 
-    path = folder / "history.json"
-    history = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    history[trainer.name] = trainer.history
-    files.write_json(path, history)
-    if trainer.finished or trainer.epoch % 10 == 0:
+    history = {name: trainer.history for name, trainer in trainers.items()}
+    files.write_json(folder / "history.json", history)
+    epoch = max(trainer.epoch for trainer in trainers.values())
+    if epoch % 10 == 0 or all(trainer.finished for trainer in trainers.values()):
         visualization.plot_learning_curves(history, folder / "learning_curves.png")
 
 
-def calibrate(trainers: dict[str, Trainer], recipe: Recipe,
-              material: Material) -> dict[str, Checkpoint]:
-    """Fit temperatures and thresholds on noisy validation clips and pack the checkpoints."""
-    outputs = {name: trainer.calibration_logits() for name, trainer in trainers.items()}
-    targets = next(iter(outputs.values()))[1]
-    temperatures = {name: calibration.fit_temperature(*pair) for name, pair in outputs.items()}
-    posteriors = {name: calibration.softmax(logits / temperatures[name])
-                  for name, (logits, _) in outputs.items()}
-    together = calibration.fit_threshold(vote(posteriors), targets)
+def calibrate(trainers: dict[str, Trainer], batches: Batches) -> dict[str, Checkpoint]:
+    """Fit temperatures and thresholds on validation clips and pack the checkpoints.
+
+    The vote has a temperature of its own: the mean of two networks that are as sure as they should
+    be is less sure than it should be.
+    """
+    outputs: dict[str, list[np.ndarray]] = {name: [] for name in trainers}
+    heard = []
+    for views, digits in batches.calibration():
+        heard.append(digits.cpu().numpy())
+        for name, trainer in trainers.items():
+            outputs[name].append(trainer.best_logits(views).numpy())
+    targets = np.concatenate(heard)
+    logits = {name: np.concatenate(parts) for name, parts in outputs.items()}
+    temperatures = {name: calibration.fit_temperature(values, targets)
+                    for name, values in logits.items()}
+    posteriors = {name: calibration.softmax(values / temperatures[name])
+                  for name, values in logits.items()}
+    vote_temperature = calibration.fit_temperature(np.log(vote(posteriors) + 1e-12), targets)
+    together = calibration.fit_threshold(vote(posteriors, vote_temperature), targets)
     return {name: Checkpoint(
-        name=name, arguments=trainer.arguments, weights=trainer.best, audio=recipe.audio,
-        features=recipe.features, temperature=temperatures[name],
-        threshold=calibration.fit_threshold(posteriors[name], targets), vote_threshold=together,
-        record=provenance(trainer, recipe, material)) for name, trainer in trainers.items()}
+        name=name, arguments=trainer.arguments, weights=trainer.best, audio=trainer.recipe.audio,
+        features=trainer.recipe.features, temperature=temperatures[name],
+        threshold=calibration.fit_threshold(posteriors[name], targets),
+        vote_temperature=vote_temperature, vote_threshold=together,
+        record=provenance(trainer, batches.material.corpora))
+        for name, trainer in trainers.items()}
 
 
-def provenance(trainer: Trainer, recipe: Recipe, material: Material) -> dict[str, Any]:
+def provenance(trainer: Trainer, corpora: str) -> dict[str, Any]:
     """What made a checkpoint: data, split, settings, scores, versions; plain values only."""
     best = min(trainer.history, key=lambda line: line["validation_loss"])
+    recipe = trainer.recipe
     settings = settings_of(recipe)
     settings["data"].pop("fsdd_archive")  # where somebody's copy lies is nobody else's business
-    return {"corpora": material.corpora, "protocol": recipe.data.protocol,
+    return {"corpora": corpora, "protocol": recipe.data.protocol,
             "test_speaker": recipe.data.test_speaker, "seed": recipe.seed,
             "settings": settings,
             "validation": {"best_epoch": best["epoch"], "validation_loss": best["validation_loss"],

@@ -32,7 +32,7 @@ def largest_relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
 @pytest.mark.parametrize("clip", [noise(0), noise(1), spoken()], ids=["noise", "noise2", "vowel"])
 @pytest.mark.parametrize("scale", ["slaney", "htk"])
 def test_mel_spectrogram_agrees_with_librosa(clip, scale):
-    chosen = config.FeatureSettings(mel_scale=scale)
+    chosen = config.FeaturesSettings(mel_scale=scale)
     front_end = FrontEnd(chosen, RATE)
     ours = front_end.mel_scale(front_end.power(torch.from_numpy(clip)[None]))[0].numpy()
     theirs = librosa.feature.melspectrogram(
@@ -44,7 +44,7 @@ def test_mel_spectrogram_agrees_with_librosa(clip, scale):
 
 @pytest.mark.parametrize("clip", [noise(2), spoken()], ids=["noise", "vowel"])
 def test_mfcc_agrees_with_librosa(clip):
-    chosen = config.FeatureSettings(kind="mfcc", deltas=False, normalization="none", floor_db=80)
+    chosen = config.FeaturesSettings(kind="mfcc", deltas=False, normalization="none", floor_db=80)
     ours = FrontEnd(chosen, RATE)(torch.from_numpy(clip)[None])[0].numpy()
     mel = librosa.feature.melspectrogram(
         y=clip, sr=RATE, n_fft=chosen.n_fft, hop_length=chosen.hop_length, n_mels=chosen.n_mels,
@@ -56,7 +56,7 @@ def test_mfcc_agrees_with_librosa(clip):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_shape_range_and_batch_independence(kind):
-    front_end = FrontEnd(config.FeatureSettings(kind=kind), RATE)
+    front_end = FrontEnd(config.FeaturesSettings(kind=kind), RATE)
     batch = torch.from_numpy(np.stack([noise(3), spoken(), np.zeros(RATE, np.float32)]))
     features = front_end(batch)
     assert features.shape == (3, front_end.n_features, RATE // 80 + 1)
@@ -67,7 +67,7 @@ def test_shape_range_and_batch_independence(kind):
 @given(gain=st.floats(0.01, 1.0), seed=st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
 def test_loudness_does_not_matter(gain, seed):
-    front_end = FrontEnd(config.FeatureSettings(), RATE)
+    front_end = FrontEnd(config.FeaturesSettings(), RATE)
     clip = torch.from_numpy(noise(seed))[None]
     torch.testing.assert_close(front_end(clip * gain), front_end(clip), rtol=1e-3, atol=1e-3)
 
@@ -107,4 +107,4 @@ def test_normalize_level_leaves_silence_alone():
 
 def test_impossible_band_edges_are_refused():
     with pytest.raises(config.UserError, match="features.f-max"):
-        FrontEnd(config.FeatureSettings(f_max=5000), RATE)
+        FrontEnd(config.FeaturesSettings(f_max=5000), RATE)

@@ -38,10 +38,10 @@ def networks(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("cnn", "rnn")):
         torch.manual_seed(seed)
-        arguments = {"width": 16, "dropout": 0.1}
+        arguments = {"width": 16}
         weights = models.create_model(name, 40, **arguments).state_dict()
         save_checkpoint(folder / f"{name}.pt", Checkpoint(
-            name, arguments, weights, config.AudioSettings(), config.FeatureSettings()))
+            name, arguments, weights, config.AudioSettings(), config.FeaturesSettings()))
     return folder
 
 

@@ -20,7 +20,7 @@ def test_every_default_is_possible_and_every_field_is_explained(group):
     source = Path(config.__file__).read_text(encoding="utf-8").splitlines()
     for item in dataclasses.fields(group):
         lines = [n for n, line in enumerate(source) if line.startswith(f"    {item.name}: ")]
-        assert any(line.strip().startswith('"""') for n in lines for line in source[n + 1:n + 3]
+        assert any(line.strip().startswith('"""') for n in lines for line in source[n + 1:n + 2]
                    ), item.name
 
 
@@ -29,9 +29,9 @@ def test_every_default_is_possible_and_every_field_is_explained(group):
     (lambda: config.TrainingSettings(learning_rate=-1.0), "training.learning-rate"),
     (lambda: config.AudioSettings(sample_rate=11025), "audio.sample-rate is 11025"),
     (lambda: config.AudioSettings(clip_seconds=0), "audio.clip-seconds"),
-    (lambda: config.FeatureSettings(hop_length=0), "features.hop-length"),
-    (lambda: config.FeatureSettings(f_min=4000), "features.f-min"),
-    (lambda: config.FeatureSettings(n_mfcc=60), "features.n-mfcc"),
+    (lambda: config.FeaturesSettings(hop_length=0), "features.hop-length"),
+    (lambda: config.FeaturesSettings(f_min=4000), "features.f-min"),
+    (lambda: config.FeaturesSettings(n_mfcc=60), "features.n-mfcc"),
     (lambda: config.AugmentationSettings(noise=1.5), "augmentation.noise is 1.5"),
     (lambda: config.AugmentationSettings(snr_db=(10, 0)), "augmentation.snr-db"),
     (lambda: config.CleaningSettings(vad_mode=7), "cleaning.vad-mode"),

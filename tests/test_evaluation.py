@@ -193,7 +193,7 @@ def test_leave_one_speaker_out_trains_once_and_resumes(make_settings, tmp_path, 
     monkeypatch.chdir(tmp_path)
     settings = make_settings(
         protocol="speaker", models=("cnn",), model=config.ModelSettings(cnn_width=8),
-        training=config.TrainingSettings(epochs=1, workers=1, average_decay=0.0))
+        training=config.TrainingSettings(epochs=1, average_decay=0.0))
     settings = dataclasses.replace(
         settings, data=dataclasses.replace(settings.data, corpora="fsdd"))
     evaluation.run(settings)
@@ -216,7 +216,7 @@ def test_folds_of_other_settings_are_not_taken(make_settings):
     key = evaluation_protocols.fold_key(settings)
     assert key == evaluation_protocols.fold_key(dataclasses.replace(settings, seed=3))
     for changed in ({"clean": "on"}, {"training": config.TrainingSettings(epochs=2)},
-                    {"models": ("cnn",)}, {"features": config.FeatureSettings(n_mels=32)}):
+                    {"models": ("cnn",)}, {"features": config.FeaturesSettings(n_mels=32)}):
         other = dataclasses.replace(settings, **changed)
         assert evaluation_protocols.fold_key(other) != key
 

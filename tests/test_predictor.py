@@ -18,10 +18,10 @@ RATE = 8000
 
 def checkpoint(name: str = "cnn", **changes) -> Checkpoint:
     torch.manual_seed(len(name))
-    arguments = {"width": 16, "dropout": 0.1}
+    arguments = {"width": 16}
     weights = models.create_model(name, 40, **arguments).state_dict()
     return dataclasses.replace(
-        Checkpoint(name, arguments, weights, config.AudioSettings(), config.FeatureSettings(),
+        Checkpoint(name, arguments, weights, config.AudioSettings(), config.FeaturesSettings(),
                    temperature=1.5, threshold=0.3, vote_threshold=0.4, record={"seed": 1}),
         **changes)
 
@@ -145,7 +145,7 @@ def test_foreign_files_are_refused_and_run_no_code(tmp_path, capsys):
 
 
 def test_weights_of_another_size_are_refused(tmp_path):
-    save_checkpoint(tmp_path / "cnn.pt", checkpoint(arguments={"width": 24, "dropout": 0.1}))
+    save_checkpoint(tmp_path / "cnn.pt", checkpoint(arguments={"width": 24}))
     with pytest.raises(config.UserError, match="do not fit"):
         load_checkpoint(tmp_path / "cnn.pt")
 
@@ -158,7 +158,7 @@ def test_networks_of_other_audio_settings_do_not_vote_together(folder):
 
 
 def test_networks_of_other_features_may_vote_together(folder):
-    features = config.FeatureSettings(kind="mfcc")
+    features = config.FeaturesSettings(kind="mfcc")
     weights = models.create_model("rnn", 60, width=16).state_dict()
     save_checkpoint(folder / "rnn.pt", checkpoint("rnn", features=features, weights=weights))
     assert set(predictor(folder).predict(clip(0)).per_model) == {"cnn", "rnn"}

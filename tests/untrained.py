@@ -19,12 +19,12 @@ def save_networks(folder, names=("cnn", "rnn"), seed=0, **record):
     """Untrained networks: their answers are arbitrary, but always the same."""
     for name in names:
         torch.manual_seed(seed + len(name) + ord(name[0]))
-        arguments = {"width": 8, "dropout": 0.0}
+        arguments = {"width": 8}
         network = models.create_model(name, 40, **arguments)
         wake(network)
         save_checkpoint(folder / f"{name}.pt", Checkpoint(
             name, arguments, network.state_dict(), config.AudioSettings(),
-            config.FeatureSettings(), temperature=2.0, vote_threshold=0.1,
+            config.FeaturesSettings(), temperature=2.0, vote_threshold=0.1,
             record={"seed": seed, "corpora": "beeps", "protocol": "official"} | record))
     return folder
 
@@ -33,7 +33,7 @@ def wake(network):
     """Fit the batch norms to beeps, so that an untrained network tells one clip from another."""
     clips = np.stack([fit_duration(normalize_level(beep(digit, take % 2, take), -25.0), RATE)
                       for digit in range(10) for take in range(4)])
-    features = FrontEnd(config.FeatureSettings(), RATE)(torch.from_numpy(clips))
+    features = FrontEnd(config.FeaturesSettings(), RATE)(torch.from_numpy(clips))
     with torch.no_grad():
         for _ in range(30):
             network.train()(features)

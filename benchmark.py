@@ -1,0 +1,167 @@
+"""How fast is it? Everything is timed in turns in one run: ratios hold on a noisy machine.
+
+    python benchmark.py                            about a minute; table and results/benchmark.json
+    python benchmark.py --files 8000               a longer measurement of batch_inference.py
+
+Times are medians over the rounds; the ratio compares with the first line of each group. The clips
+are synthetic speech, so no data is needed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import audio_cleaning
+import audio_io
+import batch_inference
+import config
+import files
+import scoring
+import synthetic_speech
+from clips import Clips
+from recipe import Material, Recipe, window
+
+VOICES = config.SyntheticSettings(espeak_clips=300, pico_clips=0, piper_clips=0, other_words=0)
+"""What is spoken for the measurement."""
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """What to measure with."""
+
+    rounds: int = 5
+    """Rounds in which everything takes its turn."""
+    files: int = 2000
+    """Sound files for the measurement of batch_inference.py."""
+    results_dir: Path = Path("results")
+    """Folder for benchmark.json and benchmark.md."""
+    decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.files < 1000:
+            raise config.UserError("use at least 1 round and 1000 files")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that is timed, with the others of its group in turns."""
+
+    group: str
+    name: str
+    measure: Callable[[], float]
+    """Does it once and returns the figure."""
+
+
+def run(settings: BenchmarkSettings) -> None:
+    """Time everything, print and write the table."""
+    from tqdm import tqdm
+
+    clips = synthetic_speech.synthesize(VOICES, 0, config.AudioSettings().sample_rate)
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [*answering(settings, clips), *learning(clips),
+                 *batches(settings, clips, Path(folder))]
+        figures: dict[tuple[str, str], list[float]] = {(x.group, x.name): [] for x in lines}
+        for _ in tqdm(range(settings.rounds), unit="round", disable=None, leave=False):
+            for line in lines:
+                figures[line.group, line.name].append(line.measure())
+    write(figures, settings.results_dir)
+
+
+def milliseconds(work: Callable[[], object], times: int) -> float:
+    """Mean time of one call on one thread, after a first call that does not count."""
+    import torch
+
+    work()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        begun = time.perf_counter()
+        for _ in range(times):
+            work()
+        return 1000 * (time.perf_counter() - begun) / times
+    finally:
+        torch.set_num_threads(threads)
+
+
+def answering(settings: BenchmarkSettings, clips: Clips) -> Iterator[Line]:
+    """One clip at a time, as the live script answers it."""
+    from predictor import Predictor
+
+    def turn(work: Callable[[np.ndarray], object]) -> Callable[[], float]:
+        waveforms = iter(np.random.default_rng(0).permutation(len(clips)).tolist() * 1000)
+        return lambda: milliseconds(lambda: work(clips.waveform(next(waveforms))), 30)
+
+    everyone = Predictor(settings.decision)
+    group = "one clip on one core, ms"
+    yield Line(group, "all networks and the vote", turn(everyone.predict))
+    for name in everyone.names:
+        yield Line(group, f"{name} alone", turn(Predictor(settings.decision, (name,)).predict))
+    for gate in ("off", "on"):
+        cleaning = config.CleaningSettings(gate=gate)
+        yield Line(group, f"cleaning, spectral gating {gate}",
+                   turn(lambda wave, c=cleaning: audio_cleaning.clean(wave, clips.sample_rate, c)))
+
+
+def learning(clips: Clips) -> Iterator[Line]:
+    """One batch of training: making it, and what each network then does with it."""
+    from batches import Batches
+    from trainer import Trainer
+
+    recipe = Recipe()
+    rows = np.arange(recipe.training.batch_size) % len(clips)
+    material = Material(window(clips, recipe.audio)[rows], clips.digits[rows],
+                        window(clips, recipe.audio)[rows], clips.digits[rows], "synthetic")
+    making = Batches(recipe, material)
+    features, targets = making.make(np.arange(len(rows)))
+    group = f"one training batch of {len(rows)} clips, ms"
+    for name in recipe.models:
+        trainer = Trainer(name, recipe, making, Path())
+        yield Line(group, f"{name} learns it",
+                   lambda t=trainer: milliseconds(lambda: t.learn(features, targets), 8))
+    yield Line(group, "augmentation and features",
+               lambda: milliseconds(lambda: making.make(np.arange(len(rows))), 8))
+
+
+def batches(settings: BenchmarkSettings, clips: Clips, folder: Path) -> Iterator[Line]:
+    """batch_inference.py on all cores, after start-up."""
+    for number in range(settings.files):
+        audio_io.write_audio(folder / f"{number}.wav", clips.waveform(number % len(clips)),
+                             clips.sample_rate)
+    paths = sorted(folder.glob("*.wav"))
+
+    def speed(clean: bool) -> float:
+        chosen = batch_inference.BatchSettings((folder,), folder / "table.jsonl", clean=clean,
+                                               decision=settings.decision)
+        return batch_inference.answer_files(paths, chosen, folder / "partial.jsonl", {})
+
+    group = f"batch_inference.py on {batch_inference.available_cores()} cores, files a second"
+    yield Line(group, "without cleaning", lambda: speed(False))
+    yield Line(group, "with cleaning", lambda: speed(True))
+
+
+def write(figures: dict[tuple[str, str], list[float]], folder: Path) -> None:
+    """Print the table; write it with its figures as JSON and Markdown."""
+    first: dict[str, float] = {}
+    rows, values = [], []
+    for (group, name), measured in figures.items():
+        median = statistics.median(measured)
+        ratio = median / first.setdefault(group, median)
+        rows.append([group, name, f"{median:.3g}", f"{min(measured):.3g} to {max(measured):.3g}",
+                     f"{ratio:.2f}"])
+        values.append({"group": group, "name": name, "median": median, "all": measured,
+                       "ratio_to_first": ratio})
+    table = scoring.table(["what", "of that", "median", "from .. to", "ratio"], rows)
+    print(table)
+    files.write_json(folder / "benchmark.json", {"figures": values, "record": files.run_record()})
+    files.write_text(folder / "benchmark.md", f"# How fast it is\n\n{table}")
+
+
+if __name__ == "__main__":
+    config.main(run, BenchmarkSettings, __doc__)
