@@ -18,6 +18,10 @@ from torch.nn import functional as F
 import config
 from audio_feature_extraction import warp
 
+PARTS = ("speed", "tempo", "vtlp", "pitch", "shift", "gain", "clipping", "band_limit", "codec",
+         "noise", "babble", "recorded", "room", "trim", "non_speech", "garble", "spec_mask",
+         "mixup")
+"""Fields of :class:`config.AugmentationSettings` that switch a part."""
 N_ROOMS = 64
 """Room responses made at the start and drawn from: cheap, and as varied as a batch needs."""
 N_ENVELOPE = 20

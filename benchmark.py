@@ -28,7 +28,7 @@ import synthetic_speech
 from clips import Clips
 from recipe import Material, Recipe, window
 
-VOICES = config.SyntheticSettings(espeak_clips=300, pico_clips=0, piper_clips=0, other_words=0)
+VOICES = config.SyntheticSettings.only(espeak_clips=300)
 """What is spoken for the measurement."""
 
 

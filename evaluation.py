@@ -7,12 +7,15 @@
     python evaluation.py --protocol calibration       is 90 % sure right nine times of ten?
     python evaluation.py --protocol speaker           leave one speaker out: trains six times
     python evaluation.py --protocol seeds --models-dirs A B C   several trainings, and their mean
+    python evaluation.py --protocol cleaning          each stage of the cleaning on and off
+    python evaluation.py --protocol augmentation      each part of it off in turn: trains often
 """
 
 from __future__ import annotations
 
 import time
 
+import ablation_protocols
 import config
 import evaluation_protocols
 import robustness_protocols
@@ -26,6 +29,8 @@ PROTOCOLS = {
     "noise": robustness_protocols.noise,
     "reject": robustness_protocols.reject,
     "calibration": robustness_protocols.calibration,
+    "augmentation": ablation_protocols.augmentation,
+    "cleaning": ablation_protocols.cleaning,
 }
 
 

@@ -20,8 +20,7 @@ from recipe import Recipe
 
 HELD_OUT_SEED = 1_000_003
 """Added to the seed for made-up voices that are only scored, so that no training run meets them."""
-HELD_OUT_DIGITS = config.SyntheticSettings(espeak_clips=600, pico_clips=0, piper_clips=0,
-                                           other_words=0)
+HELD_OUT_DIGITS = config.SyntheticSettings.only(espeak_clips=600)
 """The test set where FSDD can't be had: 60 made-up speakers."""
 
 
@@ -30,10 +29,11 @@ class EvaluationSettings:
     """Which protocol, on what, and where the results go."""
 
     protocol: Literal["official", "speaker", "unseen", "noise", "reject", "calibration",
-                      "seeds"] = "official"
+                      "seeds", "augmentation", "cleaning"] = "official"
     """official: FSDD's test takes; speaker: leave one speaker out (trains six times, resumable);
     unseen: strangers' clips; noise: signal-to-noise ratios; reject: sounds that are no digit;
-    calibration: is 90 % sure right 9 times of 10; seeds: official, for several trained folders."""
+    calibration: is 90 % sure right 9 times of 10; seeds: official, for several trained folders;
+    augmentation, cleaning: one part off in turn (augmentation trains for each)."""
     clean: Literal["auto", "on", "off"] = "auto"
     """Send clips through the cleaning chain; auto does so with strangers' recordings, noise and
     non-digits, and leaves FSDD's clips, which are trimmed, as they are."""
@@ -62,7 +62,9 @@ class EvaluationSettings:
     model: config.ModelSettings = field(default_factory=config.ModelSettings)
     training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
     models: tuple[str, ...] = ("cnn", "rnn")
-    """Networks to train (protocol speaker only)."""
+    """Networks to train (protocols speaker and augmentation)."""
+    speakers: tuple[str, ...] = ("george", "nicolas")
+    """FSDD speakers to leave out in turn (protocol augmentation only)."""
 
     def chain(self, recording: bool) -> config.CleaningSettings | None:
         """The cleaning for whole recordings (True) or trimmed clips (False); None is without."""

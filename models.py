@@ -105,9 +105,10 @@ class CNNModel(nn.Module):
 class RNNModel(nn.Module):
     """Two-layer bidirectional LSTM behind a small convolutional subsampling, pooled over time."""
 
-    def __init__(self, n_features: int, n_classes: int, width: int = 80) -> None:
+    def __init__(self, n_features: int, n_classes: int, width: int = 64) -> None:
         super().__init__()
-        self.subsample = nn.Sequential(conv_block(1, 16, 2), conv_block(16, 32, 2))
+        self.subsample = nn.Sequential(conv_block(1, 16, 2), conv_block(16, 32, 2),
+                                       ResidualBlock(32))
         bands = -(-n_features // 4)
         self.project = nn.Linear(32 * bands, width)
         self.lstm = nn.LSTM(width, width, num_layers=2, batch_first=True, bidirectional=True)

@@ -87,7 +87,7 @@ def gather(recipe: Recipe) -> Material:
     training, validation = [], []
     if fsdd is not None:
         split = dataset_loader.make_split(fsdd, data, recipe.seed)
-        training.append(fsdd.subset(split.train))
+        training.append(fsdd.subset(np.tile(split.train, data.fsdd_repeats)))
         validation.append(fsdd.subset(split.validation))
     if len(extra):
         held_out = strangers(extra, 0.1, recipe.seed)

@@ -37,7 +37,7 @@ PADDING_S = 0.25
 """s of noise before and after each clip, so that the speech has to be found."""
 SOUNDS_PER_KIND = 100
 """Sounds of each kind that is no speech: 500 in all."""
-OTHER_WORDS = config.SyntheticSettings(espeak_clips=0, pico_clips=0, piper_clips=0, other_words=300)
+OTHER_WORDS = config.SyntheticSettings.only(other_words=300)
 """Made-up other words, of a seed that no training run uses."""
 ACCEPTED_SHARE = 0.95
 """Share of the strangers' right answers that the second threshold of protocol reject lets pass."""

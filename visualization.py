@@ -6,7 +6,7 @@ the live script may draw while another records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,27 +237,20 @@ def plot_ablation(changes: Mapping[str, float], path: Path | str, title: str,
     return _save(figure, path)
 
 
-def plot_augmentations(waveforms: Mapping[str, np.ndarray], front_end: Callable[[Any], Any],
-                       path: Path | str, title: str = "One clip under each augmentation") -> Path:
+def plot_augmentations(pictures: Mapping[str, np.ndarray], path: Path | str,
+                       title: str = "One clip under each augmentation") -> Path:
     """The features of one clip under each augmentation, in a grid.
 
     Parameters
     ----------
-    waveforms : name -> float32 (samples,)
-    front_end : maps a float32 tensor (1, samples) to (1, n_features, frames), for instance
-        :class:`audio_feature_extraction.FrontEnd`
+    pictures : name -> features, float32 (n_features, frames)
     """
-    import torch
-
-    columns, lines = min(4, len(waveforms)), -(-len(waveforms) // 4)
+    columns, lines = min(4, len(pictures)), -(-len(pictures) // 4)
     figure = _figure(3.1 * columns, 0.7 + 2.0 * lines, title)
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in grid[len(waveforms):]:
+    for axes in grid[len(pictures):]:
         axes.set_axis_off()
-    for axes, (name, waveform) in zip(grid, waveforms.items(), strict=False):
-        with torch.no_grad():
-            batch = torch.as_tensor(np.ascontiguousarray(waveform, dtype=np.float32))[None]
-            picture = np.asarray(front_end(batch)[0])
+    for axes, (name, picture) in zip(grid, pictures.items(), strict=False):
         axes.imshow(picture, origin="lower", aspect="auto", cmap="magma", interpolation="nearest")
         axes.set_title(name, fontsize=10, loc="left")
         axes.set(xticks=[], yticks=[])

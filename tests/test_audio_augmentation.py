@@ -108,6 +108,37 @@ def test_recorded_noise_is_used_and_short_recordings_are_repeated():
     assert (added > 0.01).all()
 
 
+def test_coloured_noise_differs_in_colour_and_swells():
+    clips = torch.zeros(200, RATE)
+    noise = Augmenter(OFF, RATE).coloured(clips, 200)
+    power = torch.fft.rfft(noise).abs().square()
+    tilt = (power[:, :1000].mean(1) / power[:, -1000:].mean(1)).log10()
+    assert tilt.min() < 0.5 and tilt.max() > 2
+    loudness = noise.view(200, 10, -1).square().mean(2).log10()
+    assert 0.3 < ((loudness.amax(1) - loudness.amin(1)) > 1).float().mean() < 0.8
+
+
+def test_babble_is_made_of_one_to_eight_others():
+    clips = torch.zeros(40, RATE)
+    clips[torch.arange(40), 100 * torch.arange(40)] = 1.0  # a click tells whose clip it is
+    voices = (Augmenter(OFF, RATE).babble(clips, 40) > 0).sum(1)
+    assert voices.min() >= 1 and 5 <= voices.max() <= 8
+
+
+def test_garbled_words_are_no_digit_but_a_backward_six_stays_six():
+    clips, _ = batch(300)
+    clips *= torch.linspace(1, 2, RATE)
+    sixes = torch.full((300,), 6)
+    augmenter = Augmenter(dataclasses.replace(OFF, garble=1.0), RATE)
+    same, digits = augmenter.garbled(clips, sixes)
+    assert torch.equal(same, clips) and torch.equal(digits, sixes)
+    changed, digits = augmenter.garbled(clips, torch.arange(300) % 10)
+    garbled = digits == config.REJECT
+    assert 0.8 < garbled.float().mean() < 1
+    assert (changed[garbled] != clips[garbled]).any(1).all()
+    assert torch.equal(changed[~garbled], clips[~garbled])
+
+
 def test_removed_speech_becomes_no_digit():
     settings = dataclasses.replace(OFF, non_speech=1.0)
     _, digits = Augmenter(settings, RATE).waveforms(*batch())

@@ -24,7 +24,7 @@ from dataset_loader import load_folder, load_fsdd, load_noise, load_training_cli
 ROOT = Path(__file__).parent.parent
 AUDIO = config.AudioSettings()
 NOWHERE = "http://127.0.0.1:1/v1.0.10.zip"
-FEW_VOICES = config.SyntheticSettings(espeak_clips=20, pico_clips=0, piper_clips=0, other_words=4)
+FEW_VOICES = config.SyntheticSettings.only(espeak_clips=20, other_words=4)
 
 
 @pytest.fixture

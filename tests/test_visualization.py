@@ -5,7 +5,6 @@ import threading
 
 import numpy as np
 import pytest
-import torch
 
 import metrics
 import visualization
@@ -122,17 +121,10 @@ def test_ablation(tmp_path):
     assert size_of(visualization.plot_ablation(changes, tmp_path / "a.png", "noise is worth most"))
 
 
-def test_augmentations_go_through_the_front_end(tmp_path):
-    seen = []
-
-    def front_end(batch):
-        seen.append((tuple(batch.shape), batch.dtype))
-        return torch.rand(1, 40, 101)
-
-    waveforms = {f"part {index}": np.zeros(RATE) for index in range(5)}
-    path = visualization.plot_augmentations(waveforms, front_end, tmp_path / "grid.png")
-    assert seen == [((1, RATE), torch.float32)] * 5
-    assert size_of(path)
+def test_augmentations(tmp_path):
+    pictures = {f"part {index}": np.random.default_rng(index).random((40, 101))
+                for index in range(5)}
+    assert size_of(visualization.plot_augmentations(pictures, tmp_path / "grid.png"))
 
 
 @pytest.mark.parametrize("answer", [None, prediction(), prediction(digit=None)])
