@@ -7,6 +7,7 @@ on from the last whole epoch and ends at the weights of an unbroken one.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,14 +18,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import audio_augmentation
 import config
 import dataset_loader
+from audio_augmentation import Augmenter
 from audio_feature_extraction import FrontEnd
 from recipe import Material, Recipe
 
 AHEAD = 4
 """Batches made ahead of the networks: evens out the fast and the slow ones."""
+CALIBRATION_SNR_DB = 5.0
+"""dB. Least signal-to-noise ratio of the clips that confidence is calibrated on."""
 EVALUATION_BATCH = 256
 """Clips that go through a network together in validation."""
 
@@ -82,12 +85,15 @@ class Batches:
         self.recipe, self.settings, self.material = recipe, recipe.training, material
         self.device = pick_device(self.settings)
         self.front_end = FrontEnd(recipe.features, recipe.audio.sample_rate).to(self.device)
-        noises = None
+        self.noises = None
         if recipe.augmentation.noise_dir is not None:
-            noises = dataset_loader.load_noise(recipe.augmentation.noise_dir,
-                                               recipe.audio.sample_rate)
-        self.augmenter = audio_augmentation.Augmenter(
-            recipe.augmentation, recipe.audio.sample_rate, noises, self.device, recipe.seed)
+            self.noises = dataset_loader.load_noise(recipe.augmentation.noise_dir,
+                                                    recipe.audio.sample_rate)
+        self.augmenter = self._augmenter(recipe.augmentation)
+
+    def _augmenter(self, settings: config.AugmentationSettings) -> Augmenter:
+        return Augmenter(settings, self.recipe.audio.sample_rate, self.noises, self.device,
+                         self.recipe.seed)
 
     @property
     def epochs(self) -> int:
@@ -144,14 +150,17 @@ class Batches:
     def calibration(self) -> Iterator[tuple[list[Tensor], Tensor]]:
         """Validation clips as answers hear them, at every tempo, and their class indices.
 
-        Clean takes of known speakers are too easy to tell how sure to be of a stranger, and noisy
-        ones alone too hard: every clip comes once as it is and once through the waveform
-        augmentation, seeded.
+        Clean takes of known speakers are too easy to tell how sure to be of a stranger, and noise
+        as loud as the word too hard: every clip comes once as it is and once through the waveform
+        augmentation, seeded, with noise of at least :data:`CALIBRATION_SNR_DB`.
         """
-        self.augmenter.reseed(self.recipe.seed)
+        settings = self.recipe.augmentation
+        low = max(settings.snr_db[0], CALIBRATION_SNR_DB)
+        milder = dataclasses.replace(settings, snr_db=(low, max(low, settings.snr_db[1])))
+        augmenter = self._augmenter(milder)
         for clips, digits in self._validation_clips():
             yield self.front_end.at_tempos(clips), digits
-            noisy, digits = self.augmenter.waveforms(clips, digits)
+            noisy, digits = augmenter.waveforms(clips, digits)
             yield self.front_end.at_tempos(noisy), digits
 
     def _validation_clips(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,6 +6,9 @@ import numpy as np
 
 import config
 
+NO_DIGIT_SHARE = 0.1
+"""Share of what a microphone hears that is taken to be no digit."""
+
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, float64."""
@@ -13,8 +16,18 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return exponents / exponents.sum(axis=-1, keepdims=True)
 
 
-def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
-    """The temperature with the least negative log-likelihood (Guo et al. 2017).
+def calibrated(logits: np.ndarray, temperature: float, reject_bias: float) -> np.ndarray:
+    """Posteriors, float64 (n, classes): softmax of logits / temperature, "no digit" shifted."""
+    scaled = logits / temperature
+    scaled[:, config.REJECT] += reject_bias
+    return softmax(scaled)
+
+
+def fit(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """Temperature and "no digit" bias with the least negative log-likelihood.
+
+    Bias-corrected temperature scaling (Alexandari et al. 2020): validation holds far more other
+    words than a microphone hears, so clips are weighted to :data:`NO_DIGIT_SHARE` of "no digit".
 
     Parameters
     ----------
@@ -23,18 +36,26 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
 
     Returns
     -------
-    Between 0.2 and 5; 1 for no clips.
+    temperature : between 0.2 and 5; 1 for no clips
+    reject_bias : added to the scaled logit of "no digit"; 0 where targets are of one kind only
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize
 
     if not len(targets):
-        return 1.0
+        return 1.0, 0.0
+    rejects = targets == config.REJECT
+    share = rejects.mean()
+    both, weights = 0 < share < 1, np.ones(len(targets))
+    if both:
+        weights = np.where(rejects, NO_DIGIT_SHARE / share, (1 - NO_DIGIT_SHARE) / (1 - share))
 
-    def loss(log_temperature: float) -> float:
-        posteriors = softmax(logits / np.exp(log_temperature))
-        return -np.log(posteriors[np.arange(len(targets)), targets] + 1e-12).mean()
+    def loss(parameters: np.ndarray) -> float:
+        posteriors = calibrated(logits, np.exp(parameters[0]), parameters[1] if both else 0.0)
+        return -(weights * np.log(posteriors[np.arange(len(targets)), targets] + 1e-12)).mean()
 
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.2), np.log(5)), method="bounded").x))
+    found = minimize(loss, (0.0, 0.0), method="Nelder-Mead",
+                     bounds=((np.log(0.2), np.log(5)), (-10, 10))).x
+    return float(np.exp(found[0])), float(found[1]) if both else 0.0
 
 
 def fit_threshold(posteriors: np.ndarray, targets: np.ndarray, accepted: float = 0.97) -> float:

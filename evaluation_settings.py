@@ -197,7 +197,8 @@ def about(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Any]:
     for name, checkpoint in predictor.checkpoints.items():
         record = {key: checkpoint.record.get(key)
                   for key in ("corpora", "protocol", "test_speaker", "seed", "commit")}
-        networks[name] = record | {"temperature": checkpoint.temperature}
+        networks[name] = record | {"temperature": checkpoint.temperature,
+                                    "reject_bias": checkpoint.reject_bias}
     return {"protocol": settings.protocol, "seed": settings.seed, "clean": settings.clean,
             "models_dir": str(settings.decision.models_dir), "threshold": predictor.threshold,
             "networks": networks}

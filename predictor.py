@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import audio_io
+import calibration
 import config
 import files
 import models
@@ -34,9 +35,9 @@ BATCH = 256
 class Checkpoint:
     """A trained network with everything that its use depends on.
 
-    `temperature` calibrates its posteriors, `threshold` is the confidence below which it alone says
-    "no digit"; `vote_temperature` and `vote_threshold` are the same for the vote of the networks
-    trained with it.
+    `temperature` and `reject_bias` calibrate its posteriors, `threshold` is the confidence below
+    which it alone says "no digit", `vote_threshold` the same for the vote of the networks trained
+    with it.
     """
 
     name: str
@@ -46,8 +47,8 @@ class Checkpoint:
     features: config.FeaturesSettings
     labels: tuple[str, ...] = config.DIGITS
     temperature: float = 1.0
+    reject_bias: float = 0.0
     threshold: float = 0.0
-    vote_temperature: float = 1.0
     vote_threshold: float = 0.0
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -134,18 +135,15 @@ class Prediction:
     latency_ms: float
 
 
-def vote(posteriors: dict[str, np.ndarray], temperature: float = 1.0) -> np.ndarray:
+def vote(posteriors: dict[str, np.ndarray]) -> np.ndarray:
     """Confidence-weighted mean of calibrated posteriors.
 
     Each network's (batch, classes) posteriors are weighted, clip by clip, with the largest of them,
-    so that the surer network counts for more. The mean is less sure than it is right; the vote's
-    own `temperature`, below 1, makes up for it. Returns (batch, classes), rows adding to 1.
+    so that the surer network counts for more. Returns float32 (batch, classes), rows adding to 1.
     """
     stacked = np.stack(list(posteriors.values()))
     weights = stacked.max(axis=2, keepdims=True)
-    mean = (stacked * weights).sum(axis=0) / weights.sum(axis=0)
-    sharpened = (mean / mean.max(axis=1, keepdims=True)) ** (1 / temperature)
-    return sharpened / sharpened.sum(axis=1, keepdims=True)
+    return (stacked * weights).sum(axis=0) / weights.sum(axis=0)
 
 
 class Predictor:
@@ -179,15 +177,11 @@ class Predictor:
                 raise config.UserError(f"{settings.models_dir}: {self.names[0]} and {name} were "
                                        "trained with different audio settings; train them together")
         self.networks = {name: item.network() for name, item in self.checkpoints.items()}
-        first, alone = self.checkpoints[self.names[0]], len(self.names) == 1
-        self.vote_temperature = 1.0 if alone else first.vote_temperature
-        self.threshold = first.threshold if alone else first.vote_threshold
-        if settings.threshold is not None:
-            self.threshold = settings.threshold
+        self.threshold = self._threshold() if settings.threshold is None else settings.threshold
 
-    def vote(self, posteriors: dict[str, np.ndarray]) -> np.ndarray:
-        """The calibrated vote of :meth:`posteriors`, (batch, 11)."""
-        return vote(posteriors, self.vote_temperature)
+    def _threshold(self) -> float:
+        first = self.checkpoints[self.names[0]]
+        return first.threshold if len(self.names) == 1 else first.vote_threshold
 
     def prepare(self, waveform: np.ndarray) -> np.ndarray:
         """Bring float32 (samples,), at the networks' rate, to their level and length."""
@@ -209,10 +203,15 @@ class Predictor:
     def posteriors(self, clips: np.ndarray, calibrated: bool = True) -> dict[str, np.ndarray]:
         """Each network's posteriors, float32 (batch, 11): ten digits and "no digit".
 
-        `calibrated` divides the logits by the temperature found on validation (Guo et al. 2017).
+        `calibrated` applies what was found on validation (:func:`calibration.fit`).
         """
-        return {name: (logits / (self.checkpoints[name].temperature if calibrated else 1.0))
-                .softmax(dim=1).numpy() for name, logits in self.logits(clips).items()}
+        posteriors = {}
+        for name, logits in self.logits(clips).items():
+            item = self.checkpoints[name]
+            posteriors[name] = (calibration.calibrated(
+                logits.numpy(), item.temperature, item.reject_bias) if calibrated
+                else calibration.softmax(logits.numpy())).astype(np.float32)
+        return posteriors
 
     def predict(self, waveform: np.ndarray, sample_rate: int | None = None) -> Prediction:
         """Answer one recording, float32 (samples,); an empty one is "no digit"."""
@@ -227,7 +226,7 @@ class Predictor:
         answers = [nothing_heard(self.names)] * len(waveforms)
         if heard:
             posteriors = self.posteriors(np.stack([self.prepare(waveforms[i]) for i in heard]))
-            votes = self.vote(posteriors)
+            votes = vote(posteriors)
             milliseconds = 1000 * (time.perf_counter() - start) / len(waveforms)
             for row, index in enumerate(heard):
                 opinions = {name: values[row] for name, values in posteriors.items()}

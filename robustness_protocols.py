@@ -257,7 +257,7 @@ def sounds(waveforms: list[np.ndarray], kind: str, sample_rate: int) -> Clips:
 
 
 def calibration(settings: EvaluationSettings) -> Report:
-    """Whether "90 % sure" is right nine times of ten, before and after temperature."""
+    """Whether "90 % sure" is right nine times of ten, before and after calibration."""
     predictor = Predictor(settings.decision)
     held, known = held_out(settings, predictor), settings.chain(recording=False)
     sets = {"validation": (held.validation, known), held.name: (held.test, known)}
@@ -285,7 +285,7 @@ def calibration_report(data: dict[str, Any],
             for name, stages in curves.items() for model in stages["after"]]
     last = [*curves][-1]
     before, after = (curves[last][stage]["vote"].error for stage in ("before", "after"))
-    title = f"Calibration error of the vote, {last}: {before:.1%}, with temperature {after:.1%}"
+    title = f"Calibration error of the vote, {last}: {before:.1%}, calibrated {after:.1%}"
     text = "\n".join([
         f"# {title}\n", origin, f"Expected calibration error, {data['bins']} equal-width bins.\n",
         scoring.table(["clips", "network", "accuracy %", "before %", "after %"], rows),
@@ -303,8 +303,8 @@ def reliability(answers: Answers) -> dict[str, metrics.Calibration]:
 
 
 def uncalibrated(predictor: Predictor) -> Predictor:
-    """The same networks with their temperatures set to 1."""
+    """The same networks with their temperatures set to 1 and their biases to 0."""
     other = copy.copy(predictor)
-    other.checkpoints = {name: dataclasses.replace(checkpoint, temperature=1.0)
+    other.checkpoints = {name: dataclasses.replace(checkpoint, temperature=1.0, reject_bias=0.0)
                          for name, checkpoint in predictor.checkpoints.items()}
     return other

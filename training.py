@@ -162,11 +162,7 @@ def record_history(trainers: dict[str, Trainer], folder: Path) -> None:
 
 
 def calibrate(trainers: dict[str, Trainer], batches: Batches) -> dict[str, Checkpoint]:
-    """Fit temperatures and thresholds on validation clips and pack the checkpoints.
-
-    The vote has a temperature of its own: the mean of two networks that are as sure as they should
-    be is less sure than it should be.
-    """
+    """Fit temperatures and thresholds on validation clips and pack the checkpoints."""
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in trainers}
     heard = []
     for views, digits in batches.calibration():
@@ -175,17 +171,16 @@ def calibrate(trainers: dict[str, Trainer], batches: Batches) -> dict[str, Check
             outputs[name].append(trainer.best_logits(views).numpy())
     targets = np.concatenate(heard)
     logits = {name: np.concatenate(parts) for name, parts in outputs.items()}
-    temperatures = {name: calibration.fit_temperature(values, targets)
-                    for name, values in logits.items()}
-    posteriors = {name: calibration.softmax(values / temperatures[name])
+    scales = {name: calibration.fit(values, targets) for name, values in logits.items()}
+    posteriors = {name: calibration.calibrated(values, *scales[name])
                   for name, values in logits.items()}
-    vote_temperature = calibration.fit_temperature(np.log(vote(posteriors) + 1e-12), targets)
-    together = calibration.fit_threshold(vote(posteriors, vote_temperature), targets)
+    together = calibration.fit_threshold(vote(posteriors), targets)
     return {name: Checkpoint(
         name=name, arguments=trainer.arguments, weights=trainer.best, audio=trainer.recipe.audio,
-        features=trainer.recipe.features, temperature=temperatures[name],
+        features=trainer.recipe.features, temperature=scales[name][0],
+        reject_bias=scales[name][1],
         threshold=calibration.fit_threshold(posteriors[name], targets),
-        vote_temperature=vote_temperature, vote_threshold=together,
+        vote_threshold=together,
         record=provenance(trainer, batches.material.corpora))
         for name, trainer in trainers.items()}
 

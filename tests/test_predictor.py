@@ -97,15 +97,6 @@ def test_the_vote_is_a_distribution_between_its_voters(seed, count):
     assert (voted <= stacked.max(0) + 1e-6).all() and (voted >= stacked.min(0) - 1e-6).all()
 
 
-def test_the_votes_temperature_makes_it_surer_and_changes_no_winner():
-    random = np.random.default_rng(0)
-    voters = {name: random.dirichlet(np.ones(11), 50).astype(np.float32) for name in "ab"}
-    plain, surer = vote(voters), vote(voters, 0.5)
-    np.testing.assert_array_equal(plain.argmax(1), surer.argmax(1))
-    assert (surer.max(1) > plain.max(1)).all()
-    np.testing.assert_allclose(surer.sum(1), 1, atol=1e-5)
-
-
 def test_the_surer_network_wins():
     sure, unsure = np.full((1, 11), 0.01, np.float32), np.full((1, 11), 0.06, np.float32)
     sure[0, 3], unsure[0, 7] = 0.90, 0.40
