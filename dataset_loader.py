@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import audio_io
+import command_line
 import config
 import fsdd_archive
 import fsdd_download
@@ -318,4 +319,4 @@ def describe(clips: Clips) -> str:
 
 
 if __name__ == "__main__":
-    config.main(run, LoaderSettings, __doc__)
+    command_line.main(run, LoaderSettings, __doc__)

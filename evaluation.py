@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 
 import ablation_protocols
-import config
+import command_line
 import evaluation_protocols
 import robustness_protocols
 from evaluation_settings import EvaluationSettings
@@ -46,4 +46,4 @@ def run(settings: EvaluationSettings) -> None:
 
 
 if __name__ == "__main__":
-    config.main(run, EvaluationSettings, __doc__)
+    command_line.main(run, EvaluationSettings, __doc__)

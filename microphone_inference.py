@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 
 import audio_io
+import command_line
 import config
 import microphone
 from endpointing import Endpointer, LowDelayResampler, Utterance
@@ -325,4 +326,4 @@ class HandsFree:
 
 
 if __name__ == "__main__":
-    config.main(run, LiveScriptSettings, __doc__)
+    command_line.main(run, LiveScriptSettings, __doc__)

@@ -62,6 +62,8 @@ class Material:
     validation: np.ndarray
     validation_digits: np.ndarray
     corpora: str
+    repeats: np.ndarray | None = None
+    """int64 (n,); how often an epoch shows each training clip; None is once."""
     cut: int = 0
     """Clips longer than the window, of which the loudest part is used."""
 
@@ -84,17 +86,17 @@ def gather(recipe: Recipe) -> Material:
     data = recipe.data
     fsdd, extra, corpora = dataset_loader.load_training_clips(
         data, recipe.audio, recipe.synthetic, recipe.seed)
-    training, validation = [], []
+    training, validation, repeats = [], [], []
     if fsdd is not None:
         split = dataset_loader.make_split(fsdd, data, recipe.seed)
-        training.append(fsdd.subset(np.tile(split.train, data.fsdd_repeats)))
+        training.append(fsdd.subset(split.train))
+        repeats.append(np.full(len(split.train), data.fsdd_repeats))
         validation.append(fsdd.subset(split.validation))
     if len(extra):
         held_out = strangers(extra, 0.1, recipe.seed)
         validation.append(extra.subset(np.flatnonzero(held_out)))
-        known = np.flatnonzero(~held_out)
-        own = known[extra.corpus[known] == "own"]
-        training.append(extra.subset(np.concatenate([known] + [own] * (data.own_repeats - 1))))
+        training.append(extra.subset(np.flatnonzero(~held_out)))
+        repeats.append(np.where(training[-1].corpus == "own", data.own_repeats, 1))
     kept, chosen = concatenate(training), concatenate(validation)
     if not len(chosen):
         raise config.UserError(f"{corpora}: no speaker can be spared for validation; name another "
@@ -102,7 +104,7 @@ def gather(recipe: Recipe) -> Material:
     cut = sum(is_cut(clips.waveform(index), recipe.audio.clip_samples)
               for clips in (kept, chosen) for index in range(len(clips)))
     return Material(window(kept, recipe.audio), kept.digits, window(chosen, recipe.audio),
-                    chosen.digits, corpora, cut)
+                    chosen.digits, corpora, np.concatenate(repeats), cut)
 
 
 def strangers(clips: Clips, fraction: float, seed: int) -> np.ndarray:

@@ -84,7 +84,7 @@ def _body(rng: np.random.Generator, male: bool) -> tuple[float, float]:
     return (pitch, throat) if male else (pitch / 1.75, throat / 1.15)
 
 
-def pico_utterances(plan: list[Line], seed: int) -> list[Utterance]:
+def pico_utterances(plan: list[Line], seed: int) -> Iterator[Utterance]:
     """Pico's women, also as men and children: two of them English, three with an accent.
 
     ImportError is raised where Pico is missing.
@@ -103,9 +103,9 @@ def pico_utterances(plan: list[Line], seed: int) -> list[Utterance]:
                          float(np.clip(pitch * rng.uniform(0.92, 1.08) / throat, 0.5, 2))))
         readings.append((voice_engines.PICO_RATE * throat, line.digit, line.text,
                          f"pico-{voice}-{line.speaker}"))
-    waveforms = voice_engines.pico_speak(requests) if requests else []
-    return [Utterance(waveform, *reading)
-            for waveform, reading in zip(waveforms, readings, strict=True)]
+    waveforms = voice_engines.pico_speak(requests) if requests else ()
+    for waveform, reading in zip(waveforms, readings, strict=True):
+        yield Utterance(waveform, *reading)
 
 
 def pronunciations(plan: list[Line], accent: str = "en-us") -> dict[str, str]:
@@ -116,15 +116,14 @@ def pronunciations(plan: list[Line], accent: str = "en-us") -> dict[str, str]:
 
 
 def piper_utterances(plan: list[Line], joe: Future[voice_engines.Piper], ipa: dict[str, str],
-                     seed: int) -> list[Utterance]:
+                     seed: int) -> Iterator[Utterance]:
     """Joe, also as a woman and a child; `ipa` from :func:`pronunciations`.
 
     ImportError is raised where joe or ONNX Runtime is missing.
     """
     if not plan:
-        return []
-    engine, rng = joe.result(), np.random.default_rng([seed, 30])
-    utterances, number = [], None
+        return
+    engine, rng, number = joe.result(), np.random.default_rng([seed, 30]), None
     for line in plan:
         if line.speaker != number:
             number = line.speaker
@@ -135,13 +134,12 @@ def piper_utterances(plan: list[Line], joe: Future[voice_engines.Piper], ipa: di
         length_now = length * rng.uniform(0.85, 1.2) * faster
         waveform = engine.speak(ipa[line.text] + _intonation(rng), length_now, *noise)
         waveform = voice_engines.move_formants(waveform, throat / faster)
-        utterances.append(Utterance(waveform, voice_engines.PIPER_RATE * faster, line.digit,
-                                    line.text, f"piper-joe-{line.speaker}"))
-    return utterances
+        yield Utterance(waveform, voice_engines.PIPER_RATE * faster, line.digit, line.text,
+                        f"piper-joe-{line.speaker}")
 
 
 def kokoro_utterances(plan: list[Line], engine: Future[voice_engines.Kokoro],
-                      ipa: list[dict[str, str]], seed: int, part: int = 0) -> list[Utterance]:
+                      ipa: list[dict[str, str]], seed: int, part: int = 0) -> Iterator[Utterance]:
     """Mixtures of Kokoro's voices; `ipa` from :func:`pronunciations`, for each accent.
 
     What is said once is read at several rates, which moves pitch, throat and tempo together; these
@@ -149,9 +147,8 @@ def kokoro_utterances(plan: list[Line], engine: Future[voice_engines.Kokoro],
     ImportError is raised where Kokoro or ONNX Runtime is missing.
     """
     if not plan:
-        return []
-    kokoro, rng = engine.result(), np.random.default_rng([seed, 50, part])
-    utterances, number = [], None
+        return
+    kokoro, rng, number = engine.result(), np.random.default_rng([seed, 50, part]), None
     for line in plan:
         if line.speaker != number:
             number = line.speaker
@@ -163,6 +160,6 @@ def kokoro_utterances(plan: list[Line], engine: Future[voice_engines.Kokoro],
             readings = rng.uniform((0.88, 0.97, 1.05), (0.95, 1.03, 1.15))
         waveform = kokoro.speak(ipa[accent][line.text] + _intonation(rng), mixture,
                                 speed * rng.uniform(0.9, 1.1))
-        utterances += [Utterance(waveform, voice_engines.KOKORO_RATE * reading, line.digit,
-                                 line.text, f"kokoro-{line.speaker}") for reading in readings]
-    return utterances
+        for reading in readings:
+            yield Utterance(waveform, voice_engines.KOKORO_RATE * reading, line.digit, line.text,
+                            f"kokoro-{line.speaker}")

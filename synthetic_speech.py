@@ -9,12 +9,13 @@ are.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -23,12 +24,13 @@ from pathlib import Path
 import numpy as np
 
 import audio_io
+import command_line
 import config
 import espeak
 import files
 import other_words
 import voice_engines
-from clips import Clips, concatenate
+from clips import Clips, concatenate, to_int16
 from synthetic_speakers import (
     Line,
     Utterance,
@@ -81,7 +83,14 @@ def synthesize(settings: config.SyntheticSettings, seed: int, sample_rate: int,
     if clips is None:
         clips = _make(settings, seed, sample_rate)
         clips.save(path, key)
+        _release_memory()
     return clips
+
+
+def _release_memory() -> None:
+    """Give the synthesisers' memory back: glibc keeps half a gigabyte that training needs."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # not on macOS, Windows, musl
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _key(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> str:
@@ -104,21 +113,23 @@ def _make(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> Cl
         joe = _loaded(pool, voice_engines.Piper, seed, plans["piper"])
         kokoros = [_loaded(pool, voice_engines.Kokoro, seed + part, plans["kokoro"])
                    for part in range(KOKORO_SHARES)]
-        jobs = [("pico", plans["pico"], pool.submit(pico_utterances, plans["pico"], seed)),
+        def begin(speak: Callable[..., Iterable[Utterance]], *arguments: object) -> Future[Clips]:
+            return pool.submit(lambda: _finish(speak(*arguments), seed, sample_rate))
+
+        jobs = [("pico", plans["pico"], begin(pico_utterances, plans["pico"], seed)),
                 ("piper", plans["piper"],
-                 pool.submit(piper_utterances, plans["piper"], joe, joe_ipa, seed))]
+                 begin(piper_utterances, plans["piper"], joe, joe_ipa, seed))]
         for part, engine in enumerate(kokoros):
             plan = [line for line in plans["kokoro"] if line.speaker % KOKORO_SHARES == part]
-            jobs.append(("kokoro", plan, pool.submit(kokoro_utterances, plan, engine, kokoro_ipa,
-                                                     seed, part)))
+            jobs.append(("kokoro", plan,
+                         begin(kokoro_utterances, plan, engine, kokoro_ipa, seed, part)))
         parts = [_finish(espeak_utterances(plans["espeak"], seed), seed, sample_rate)]
         for name, plan, job in jobs:
             try:
-                utterances = job.result()
+                parts.append(job.result())
             except ImportError as error:
                 print(f"warning: no {name} voices ({error}): eSpeak NG speaks instead")
-                utterances = espeak_utterances(plan, seed, name)
-            parts.append(_finish(utterances, seed, sample_rate))
+                parts.append(_finish(espeak_utterances(plan, seed, name), seed, sample_rate))
     return concatenate(parts)
 
 
@@ -165,17 +176,18 @@ def _plan(digits: int, words: int, include_oh: bool, rng: np.random.Generator) -
 
 def _finish(utterances: Iterable[Utterance], seed: int, sample_rate: int) -> Clips:
     """Bring utterances to one rate, one peak and FSDD's trimming; what is silent is left out."""
-    rng, kept, waveforms = np.random.default_rng([seed, 40]), [], []
+    rng, said, waveforms = np.random.default_rng([seed, 40]), [], []
     for utterance in utterances:
         waveform = _trimmed(utterance, sample_rate, rng)
         peak = np.abs(waveform).max(initial=0)
         if peak < 1e-3 or len(waveform) < 0.06 * sample_rate:
             continue
-        waveforms.append(waveform * np.float32(PEAK / peak))
-        kept.append(utterance)
-    return Clips.from_waveforms(
-        waveforms, [u.digit for u in kept], [u.speaker for u in kept],
-        [f"{u.text}_{u.speaker}" for u in kept], _takes(kept), "synthetic", sample_rate)
+        waveforms.append(to_int16(waveform * np.float32(PEAK / peak)))
+        said.append((utterance.digit, utterance.speaker, utterance.text))
+    digits, speakers, texts = ([row[column] for row in said] for column in range(3))
+    names = [f"{text}_{speaker}" for text, speaker in zip(texts, speakers, strict=True)]
+    return Clips.from_waveforms(waveforms, digits, speakers, names, _takes(speakers, digits),
+                                "synthetic", sample_rate)
 
 
 def _trimmed(utterance: Utterance, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -192,13 +204,13 @@ def _trimmed(utterance: Utterance, sample_rate: int, rng: np.random.Generator) -
     return waveform
 
 
-def _takes(utterances: list[Utterance]) -> list[int]:
+def _takes(speakers: list[str], digits: list[int]) -> list[int]:
     """Number the utterances of each speaker and digit."""
     counters: Counter[tuple[str, int]] = Counter()
     takes = []
-    for utterance in utterances:
-        takes.append(counters[utterance.speaker, utterance.digit])
-        counters[utterance.speaker, utterance.digit] += 1
+    for key in zip(speakers, digits, strict=True):
+        takes.append(counters[key])
+        counters[key] += 1
     return takes
 
 
@@ -276,4 +288,4 @@ def table(clips: Clips) -> str:
 
 
 if __name__ == "__main__":
-    config.main(run, SampleSettings, __doc__)
+    command_line.main(run, SampleSettings, __doc__)

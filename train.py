@@ -12,7 +12,7 @@ loss land in saved_models/; settings, history, curves and TensorBoard logs in a 
 
 from __future__ import annotations
 
-import config
+import command_line
 from recipe import Recipe
 from training import train
 
@@ -27,4 +27,4 @@ def run(recipe: Recipe) -> None:
 
 
 if __name__ == "__main__":
-    config.main(run, Recipe, __doc__)
+    command_line.main(run, Recipe, __doc__)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import importlib
 import importlib.resources
 import io
+import itertools
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ KOKORO_PARTS = 4
 """Packages that Kokoro's network is spread over."""
 
 
-def pico_speak(requests: list[tuple[str, str, float, float]]) -> list[np.ndarray]:
+def pico_speak(requests: list[tuple[str, str, float, float]]) -> Iterator[np.ndarray]:
     """Say many texts with SVOX Pico (package py-nanotts, Apache 2.0), in a process of its own.
 
     Pico reads memory before writing it, so its samples depend, by a thousandth, on what lay there.
@@ -53,8 +55,9 @@ def pico_speak(requests: list[tuple[str, str, float, float]]) -> list[np.ndarray
         reason = process.stderr.decode(errors="replace").strip().splitlines() or ["it crashed"]
         raise ImportError(reason[-1])
     with np.load(io.BytesIO(process.stdout)) as answer:
-        samples = answer["samples"].astype(np.float32) / np.float32(32768)
-        return np.split(samples, answer["ends"][:-1]) if requests else []
+        samples, ends = answer["samples"], answer["ends"].tolist()
+    for start, end in itertools.pairwise([0, *ends]):
+        yield samples[start:end].astype(np.float32) / np.float32(32768)
 
 
 def _pico_process() -> None:

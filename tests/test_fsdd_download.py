@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import zip_bytes
 
+import command_line
 import config
 import dataset_loader
 import fsdd_archive
@@ -258,7 +259,7 @@ def test_no_network_and_no_archive_says_the_three_ways(server, tmp_path, monkeyp
     monkeypatch.setattr("sys.argv", ["dataset_loader.py", "--data.root", str(tmp_path / "data"),
                                      "--data.fsdd-url", "http://127.0.0.1:1/v1.0.10.zip"])
     with pytest.raises(SystemExit) as stop:
-        config.main(dataset_loader.run, dataset_loader.LoaderSettings, "test")
+        command_line.main(dataset_loader.run, dataset_loader.LoaderSettings, "test")
     assert stop.value.code == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ")

@@ -16,6 +16,7 @@ import pytest
 
 import audio_cleaning
 import audio_io
+import command_line
 import config
 import listening
 import terminal
@@ -356,7 +357,7 @@ def test_libraries_are_quiet_and_python_is_not(tmp_path):
 
 
 def test_device_on_top_or_in_its_group_is_the_same():
-    parse = config.parse_arguments
+    parse = command_line.parse_arguments
     top = parse(LiveScriptSettings, "", ["--device", "usb", "--wav", "a.wav", "b.wav"])
     assert top.device == "usb" and top.wav == (Path("a.wav"), Path("b.wav"))
     assert parse(LiveScriptSettings, "", ["--live.device", "usb"]).live.device == "usb"

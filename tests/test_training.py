@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import audio_io
+import command_line
 import config
 from predictor import load_checkpoint
 from recipe import Recipe
@@ -53,7 +54,7 @@ def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:
 
 
 def recipe(tones: Path, out: Path, *more: str) -> Recipe:
-    return config.parse_arguments(Recipe, "", words(tones, out, *more))
+    return command_line.parse_arguments(Recipe, "", words(tones, out, *more))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
