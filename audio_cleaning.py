@@ -52,6 +52,10 @@ NOISE_S = 0.1
 """s of sound outside the speech that it takes to know the noise."""
 CLIPPED = 0.99
 """Amplitude from which a sample counts as clipped."""
+CLIPPED_FRACTION = 1e-3
+"""Share of clipped samples from which clipping is heard."""
+QUIET_DBFS = -48.0
+"""dBFS. Speech below is too near the noise of a microphone's own electronics."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +134,23 @@ def clean(waveform: np.ndarray, sample_rate: int,
         level_dbfs=audio_io.dbfs(audio_io.rms(speech if speech.size else highpassed)),
         peak_dbfs=audio_io.dbfs(float(np.abs(waveform).max(initial=0.0))),
         noise_floor_dbfs=audio_io.dbfs(floor),
-        clipped_fraction=float(np.mean(np.abs(waveform) >= CLIPPED)) if waveform.size else 0.0,
+        clipped_fraction=clipped(waveform),
         dc_offset=float(waveform.mean(dtype=np.float64)) if waveform.size else 0.0,
         stage_ms={name: 1e3 * (clock[i + 1] - clock[i]) for i, name in enumerate(names)})
+
+
+def clipped(waveform: np.ndarray) -> float:
+    """Share of the samples of float32 (samples,) at full scale."""
+    return float(np.mean(np.abs(waveform) >= CLIPPED)) if waveform.size else 0.0
+
+
+def level_advice(waveform: np.ndarray, level_dbfs: float) -> list[str]:
+    """What to do about a recording, as it came from the microphone, that is too loud or quiet."""
+    if clipped(waveform) > CLIPPED_FRACTION:
+        return ["clipped: turn the microphone's gain down or move back"]
+    if level_dbfs < QUIET_DBFS:
+        return ["too quiet: move closer or turn the microphone's gain up"]
+    return []
 
 
 def high_pass(waveform: np.ndarray, sample_rate: int, settings: CleaningSettings) -> np.ndarray:

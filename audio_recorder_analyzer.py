@@ -28,10 +28,6 @@ import command_line
 import config
 from audio_cleaning import Cleaned
 
-QUIET_DBFS = -45.0
-"""dBFS. Speech below is too near the noise of a microphone's own electronics."""
-CLIPPED_FRACTION = 1e-3
-"""Share of samples at full scale from which clipping is heard."""
 NOISY_DB, CLEAR_DB = 10.0, 20.0
 """dB. SNR below which answers suffer, and from which noise no longer matters."""
 DC_OFFSET = 0.01
@@ -165,17 +161,12 @@ def analyze(waveform: np.ndarray, sample_rate: int, source: str = "recording",
         peak_dbfs=round(audio_io.dbfs(float(np.abs(waveform).max(initial=0.0))), 1),
         rms_dbfs=round(audio_io.dbfs(audio_io.rms(waveform)), 1),
         dc_offset=round(float(waveform.mean(dtype=np.float64)) if waveform.size else 0.0, 5),
-        clipped_fraction=round(clipped(waveform), 6),
+        clipped_fraction=round(audio_cleaning.clipped(waveform), 6),
         noise_floor_dbfs=round(cleaned.noise_floor_dbfs, 1),
         snr_db=round(cleaned.snr_db, 1) if heard else None,
         speech_dbfs=round(cleaned.level_dbfs, 1) if heard else None,
         segments=[(round(start, 3), round(end, 3)) for start, end in cleaned.segments],
         advice=advise(waveform, sample_rate, cleaned)), cleaned
-
-
-def clipped(waveform: np.ndarray) -> float:
-    """Share of the samples of float32 (samples,) at full scale."""
-    return float(np.mean(np.abs(waveform) >= audio_cleaning.CLIPPED)) if waveform.size else 0.0
 
 
 def advise(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned) -> list[str]:
@@ -185,7 +176,8 @@ def advise(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned) -> list[str
 
         return ["nothing but zeros was recorded: the microphone is muted or may not be used; "
                 + microphone.permission_hint()]
-    advice = level_advice(waveform, cleaned)
+    level = cleaned.level_dbfs if cleaned.segments else 0.0
+    advice = audio_cleaning.level_advice(waveform, level)
     if sample_rate < config.AudioSettings.sample_rate:
         advice.append(f"the sample rate of {sample_rate} Hz loses the consonants: record at "
                       f"{config.AudioSettings.sample_rate} Hz or more")
@@ -198,15 +190,6 @@ def advise(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned) -> list[str
     elif cleaned.snr_db < CLEAR_DB:
         advice.append("some noise: a quieter room or a closer microphone helps")
     return advice + cut_advice(cleaned) or ["good: nothing to improve"]
-
-
-def level_advice(waveform: np.ndarray, cleaned: Cleaned) -> list[str]:
-    """Advice on loudness: clipped, or too quiet."""
-    if clipped(waveform) > CLIPPED_FRACTION:
-        return ["clipped: turn the microphone's gain down or move back"]
-    if cleaned.segments and cleaned.level_dbfs < QUIET_DBFS:
-        return ["too quiet: move closer or turn the microphone's gain up"]
-    return []
 
 
 def cut_advice(cleaned: Cleaned) -> list[str]:

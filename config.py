@@ -143,7 +143,7 @@ class DataSettings:
     """How often an epoch repeats each FSDD clip: the real voices weigh more than the made-up."""
     own_dir: Path = Path("live_recordings/own")
     """Folder of your own labelled clips, filled by the live script."""
-    own_repeats: int = 8
+    own_repeats: int = 20
     """How often an epoch repeats each of your own clips: few must be heard among thousands."""
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@
     python evaluation.py --protocol calibration       is 90 % sure right nine times of ten?
     python evaluation.py --protocol speaker           leave one speaker out: trains six times
     python evaluation.py --protocol seeds --models-dirs A B C   several trainings, and their mean
+    python evaluation.py --protocol adapt             what three own clips a digit are worth
     python evaluation.py --protocol cleaning          each stage of the cleaning on and off
     python evaluation.py --protocol augmentation      each part of it off in turn: trains often
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import time
 
 import ablation_protocols
+import adaptation_protocol
 import command_line
 import evaluation_protocols
 import robustness_protocols
@@ -31,6 +33,7 @@ PROTOCOLS = {
     "calibration": robustness_protocols.calibration,
     "augmentation": ablation_protocols.augmentation,
     "cleaning": ablation_protocols.cleaning,
+    "adapt": adaptation_protocol.adapt,
 }
 
 

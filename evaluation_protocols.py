@@ -259,23 +259,28 @@ def speaker_fold(settings: EvaluationSettings, clips: Clips, name: str) -> Answe
     """Train without one speaker and answer that speaker's clips, or read what was saved of it."""
     import training
 
-    folder, key = settings.results_dir / "speaker", fold_key(settings)
-    stem = f"seed{settings.seed}_{name}"
-    done = read_fold(folder / f"{stem}.json", key)
+    folder, key = fold_folder(settings, name), fold_key(settings)
+    saved = folder.with_suffix(".json")
+    done = read_fold(saved, key)
     if done is not None:
-        print(f"{name}: taken from {folder / stem}.json", flush=True)
+        print(f"{name}: taken from {saved}", flush=True)
         return done
     print(f"{name}: training without this speaker", flush=True)
     data = dataclasses.replace(settings.data, protocol="speaker", test_speaker=name)
-    runs = folder / "runs" / f"{stem}-{key}"
-    training.train(settings.recipe(data=data, save_dir=folder / stem, runs_dir=runs, resume=True))
-    decision = dataclasses.replace(settings.decision, models_dir=folder / stem)
+    runs = folder.parent / "runs" / f"{folder.name}-{key}"
+    training.train(settings.recipe(data=data, save_dir=folder, runs_dir=runs, resume=True))
+    decision = dataclasses.replace(settings.decision, models_dir=folder)
     split = dataset_loader.speaker_split(clips, name, data.validation_fraction, settings.seed)
     answers = scoring.answer(Predictor(decision, settings.models), clips.subset(split.test),
                              settings.chain(recording=False))
-    files.write_json(folder / f"{stem}.json", {"key": key, "answers": answers.to_json()})
+    files.write_json(saved, {"key": key, "answers": answers.to_json()})
     print(f"{name}: vote {metrics.proportion(answers.right('vote'))}", flush=True)
     return answers
+
+
+def fold_folder(settings: EvaluationSettings, name: str) -> Path:
+    """Where the networks of the fold that leaves out speaker `name` lie."""
+    return settings.results_dir / "speaker" / f"seed{settings.seed}_{name}"
 
 
 def read_fold(path: Path, key: str) -> Answers | None:

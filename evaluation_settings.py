@@ -29,11 +29,12 @@ class EvaluationSettings:
     """Which protocol, on what, and where the results go."""
 
     protocol: Literal["official", "speaker", "unseen", "noise", "reject", "calibration",
-                      "seeds", "augmentation", "cleaning"] = "official"
+                      "seeds", "augmentation", "cleaning", "adapt"] = "official"
     """official: FSDD's test takes; speaker: leave one speaker out (trains six times, resumable);
     unseen: strangers' clips; noise: signal-to-noise ratios; reject: sounds that are no digit;
     calibration: is 90 % sure right 9 times of 10; seeds: official, for several trained folders;
-    augmentation, cleaning: one part off in turn (augmentation trains for each)."""
+    augmentation, cleaning: one part off in turn (augmentation trains for each); adapt: leave one
+    speaker out, then train on with a few of that speaker's clips."""
     clean: Literal["auto", "on", "off"] = "auto"
     """Send clips through the cleaning chain; auto does so with strangers' recordings, noise and
     non-digits, and leaves FSDD's clips, which are trimmed, as they are."""
@@ -62,9 +63,9 @@ class EvaluationSettings:
     model: config.ModelSettings = field(default_factory=config.ModelSettings)
     training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
     models: tuple[str, ...] = ("cnn", "rnn")
-    """Networks to train (protocols speaker and augmentation)."""
+    """Networks to train (protocols speaker, augmentation and adapt)."""
     speakers: tuple[str, ...] = ("george", "nicolas")
-    """FSDD speakers to leave out in turn (protocol augmentation only)."""
+    """FSDD speakers to leave out in turn (protocols augmentation and adapt)."""
 
     def chain(self, recording: bool) -> config.CleaningSettings | None:
         """The cleaning for whole recordings (True) or trimmed clips (False); None is without."""

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
 SHORTEST_SECONDS = 0.1
 """s. Less holds no word."""
-CLIPPED_FRACTION = 1e-3
-"""Share of samples at full scale from which clipping is heard."""
-QUIET_DBFS = -50.0
-"""dBFS. Speech, or a whole recording without any, below this is too quiet to be trusted."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +147,9 @@ def remark(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned, live: bool)
         if not live:
             return ["nothing but zeros in this file"]
         return [f"nothing but zeros from the microphone: {microphone.permission_hint()}"]
-    if float(np.mean(np.abs(waveform) >= audio_cleaning.CLIPPED)) > CLIPPED_FRACTION:
-        return ["clipped: turn the microphone's gain down or move back"]
-    if cleaned.level_dbfs < QUIET_DBFS:
-        return ["too quiet: move closer or turn the microphone's gain up"]
+    level = audio_cleaning.level_advice(waveform, cleaned.level_dbfs)
+    if level:
+        return level
     return [] if cleaned.speech.size else ["no speech found"]
 
 

@@ -44,6 +44,8 @@ def open_run(recipe: Recipe) -> Path:
     if recipe.resume and runs:
         for run in reversed(runs):
             if json.loads((run / "settings.json").read_text(encoding="utf-8")) == wanted:
+                for left in run.glob(".*"):  # half a file of a run that was killed
+                    left.unlink()
                 return run
         raise config.UserError(f"no run in {recipe.runs_dir} was made with these settings; give "
                                f"those in {runs[-1] / 'settings.json'}, or leave --resume out")

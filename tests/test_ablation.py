@@ -38,6 +38,22 @@ def test_each_part_that_is_on_is_switched_off_once(make_settings, tmp_path, monk
     assert "training without this speaker" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_adapting_scores_the_clips_that_were_not_its_own(make_settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = make_settings(
+        protocol="adapt", speakers=("ada",), models=("cnn",),
+        model=config.ModelSettings(cnn_width=8), training=config.TrainingSettings(epochs=1))
+    settings = dataclasses.replace(
+        settings, data=dataclasses.replace(settings.data, corpora="fsdd"))
+    evaluation.run(settings)
+    result = read_json(settings.results_dir / "adapt.json")
+    assert set(result["accuracy"]) == {"ada, a stranger", "ada, adapted"}
+    assert all(item["vote"]["total"] == 70 for item in result["accuracy"].values())
+    own = settings.results_dir / "adapt" / "seed0_ada" / "own"
+    assert len(list(own.glob("*.wav"))) == 30
+
+
 def test_cleaning_is_tried_stage_by_stage(make_settings, monkeypatch):
     monkeypatch.setattr(ablation_protocols, "ABLATION_SNR_DB", (None, 0))
     monkeypatch.setattr(ablation_protocols, "EVERY", 5)

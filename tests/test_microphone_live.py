@@ -178,14 +178,12 @@ def of_process(live: LiveScript) -> tuple[float, float]:
 
 @pytest.mark.slow
 def test_it_is_ready_within_three_seconds(speaker: VirtualMicrophone, tmp_path):
-    waits, efforts = [], []
+    waits = []
     for _ in range(3):
         with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
             waits.append(live.wait_for("ready:"))
-            efforts.append(of_process(live)[1])
-    print(f"ready after {min(waits):.1f} s, of which computing {min(efforts):.1f} s")
-    # computing time besides the clock's: other programs on the machine must not fail the test
-    assert min(waits) <= 3.0 or min(efforts) + 0.3 <= 3.0
+    print(f"ready after {min(waits):.1f} s")
+    assert min(waits) <= 3.0
 
 
 @pytest.mark.slow
