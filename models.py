@@ -1,4 +1,4 @@
-"""The networks. A new one is a class with ``@register("name")``; nothing else needs to know.
+"""The networks. A new one is a class with ``@register("name")`` and a ``name_width`` setting.
 
 Each takes features, float32 (batch, n_features, frames), and returns logits, float32 (batch,
 n_classes): ten digits and "no digit". Both keep frequency and time apart until the end, because
@@ -145,9 +145,9 @@ def count_multiply_adds(model: nn.Module, n_features: int, frames: int) -> int:
     kinds = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.LSTM)
     hooks = [module.register_forward_hook(count) for module in model.modules()
              if isinstance(module, kinds)]
-    training = model.training
+    training, device = model.training, next(model.parameters()).device
     with torch.no_grad():
-        model.eval()(torch.zeros(1, n_features, frames))
+        model.eval()(torch.zeros(1, n_features, frames, device=device))
     model.train(training)
     for hook in hooks:
         hook.remove()
