@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ import scoring
 import synthetic_speech
 from clips import Clips
 from recipe import Material, Recipe, window
+from robustness_protocols import disturbed
 
 VOICES = config.SyntheticSettings.only(espeak_clips=300)
 """What is spoken for the measurement."""
@@ -104,10 +106,18 @@ def answering(settings: BenchmarkSettings, clips: Clips) -> Iterator[Line]:
     yield Line(group, "all networks and the vote", turn(everyone.predict))
     for name in everyone.names:
         yield Line(group, f"{name} alone", turn(Predictor(settings.decision, (name,)).predict))
+    noisy = list(disturbed(clips.subset(range(60)), "white", 10, 0, [])) * 1000
     for gate in ("off", "on"):
-        cleaning = config.CleaningSettings(gate=gate)
-        yield Line(group, f"cleaning, spectral gating {gate}",
-                   turn(lambda wave, c=cleaning: audio_cleaning.clean(wave, clips.sample_rate, c)))
+        chosen, sounds = config.CleaningSettings(gate=gate), iter(noisy)
+        yield Line(group, f"cleaning 1 s, spectral gating {gate}", partial(
+            milliseconds, partial(cleaned, sounds, clips.sample_rate, chosen), 30))
+
+
+def cleaned(sounds: Iterator[np.ndarray], sample_rate: int,
+            settings: config.CleaningSettings) -> None:
+    """Clean the next sound."""
+    audio_cleaning.clean(next(sounds), sample_rate, settings)
+
 
 
 def learning(clips: Clips) -> Iterator[Line]:
