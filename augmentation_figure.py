@@ -59,8 +59,8 @@ def _picture(clip: np.ndarray, part: str, settings: PictureSettings) -> np.ndarr
     alone = dataclasses.replace(settings.augmentation, **strengths)
     front_end = FrontEnd(settings.features, settings.audio.sample_rate)
     augmenter = Augmenter(alone, settings.audio.sample_rate, seed=settings.seed)
-    both = torch.from_numpy(np.stack([clip, clip[::-1]]))  # babble and halves come from another
-    clips, _ = augmenter.waveforms(both, torch.arange(2))
+    others = [clip[::-1]] * 7  # what babble and halves are made of
+    clips, _ = augmenter.waveforms(torch.from_numpy(np.stack([clip, *others])), torch.arange(8))
     power = augmenter.spectrograms(front_end.power(clips))
     return augmenter.masked(front_end.from_power(power))[0].numpy()
 
