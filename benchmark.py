@@ -68,7 +68,7 @@ def run(settings: BenchmarkSettings) -> None:
 
     clips = synthetic_speech.synthesize(VOICES, 0, config.AudioSettings().sample_rate)
     with tempfile.TemporaryDirectory() as folder:
-        lines = [*answering(settings, clips), *learning(clips),
+        lines = [*answering(settings, clips), *speaking(), *learning(clips),
                  *batches(settings, clips, Path(folder))]
         figures: dict[tuple[str, str], list[float]] = {(x.group, x.name): [] for x in lines}
         for _ in tqdm(range(settings.rounds), unit="round", disable=None, leave=False):
@@ -118,6 +118,18 @@ def cleaned(sounds: Iterator[np.ndarray], sample_rate: int,
     """Clean the next sound."""
     audio_cleaning.clean(next(sounds), sample_rate, settings)
 
+
+
+def speaking() -> Iterator[Line]:
+    """Making synthetic speech, trimmed and all."""
+    def speed(engine: str, count: int) -> float:
+        begun = time.perf_counter()
+        wanted = config.SyntheticSettings.only(**{f"{engine}_clips": count})
+        clips = synthetic_speech.synthesize(wanted, 0, config.AudioSettings().sample_rate)
+        return len(clips) / (time.perf_counter() - begun)
+
+    for engine, count in (("espeak", 500), ("pico", 100), ("piper", 50), ("kokoro", 20)):
+        yield Line("synthetic speech, clips a second", engine, partial(speed, engine, count))
 
 
 def learning(clips: Clips) -> Iterator[Line]:

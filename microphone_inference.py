@@ -7,8 +7,8 @@
     python microphone_inference.py --device usb --timing --json
 
 Recordings, cleaned clips, plots and a log are saved in live_recordings/. After an answer, type the
-right digit and Enter: the clip joins your own voice in live_recordings/own, which
-"python train.py --init saved_models --data.corpora auto,own" adapts to. Ctrl-C ends.
+right digit and Enter: the clip joins your own voice in live_recordings/own, to which train.py
+adapts the networks (see its --help). Ctrl-C ends.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
     python train.py --models cnn --seed 1             one network, another seed
     python train.py --training.epochs 5               a quick look
     python train.py --resume                          go on after a crash or Ctrl-C
-    python train.py --init saved_models --data.corpora fsdd,synthetic,own   adapt to your own voice
+    python train.py --init saved_models --data.corpora auto,own --training.epochs 3
+        --training.learning-rate 1e-3                 adapt to your own voice, in one line
 
 FSDD is taken from FSDD_ARCHIVE, from data/, or from the internet. The best weights by validation
 loss land in saved_models/; settings, history, curves and TensorBoard logs in a folder under runs/.

@@ -279,15 +279,6 @@ def test_durations_are_like_fsdds():
         assert 0.75 < made / np.median(real[digit]) < 1.33, f"digit {digit}: {made:.2f} s"
 
 
-@pytest.mark.slow
-def test_three_thousand_espeak_clips_take_ten_seconds():
-    import time
-
-    started = time.perf_counter()
-    synthetic_speech.synthesize(config.SyntheticSettings(3000, 0, 0, 0), 1, 8000)
-    assert time.perf_counter() - started < 10
-
-
 # --- the script -------------------------------------------------------------------------------
 
 def test_the_script_writes_clips_and_a_table(tmp_path):
