@@ -6,10 +6,12 @@ which needs no microphone works on a machine without PortAudio.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import difflib
 import queue
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ FIRST_BLOCK_SECONDS = 6.0
 """s allowed for the first block: Bluetooth and sleeping sound servers take seconds to wake."""
 NEXT_BLOCK_SECONDS = 2.0
 """s without a block after which a microphone counts as lost."""
+END_SECONDS = 2.0
+"""s that closing may take; PortAudio can wait for ever for a sound server that died."""
 COMMON_RATES = (48000, 44100, 16000)
 """Hz tried where a device refuses the rate it was asked for and its own."""
 
@@ -93,8 +97,12 @@ def portaudio() -> Any:
 
     Raises
     ------
-    MicrophoneError : it or the PortAudio library is missing; says how to install it on each system
+    MicrophoneError : it or the PortAudio library is missing; says how to install it on each system;
+        or PortAudio hangs since a sound server died
     """
+    if _abandoned.is_set():
+        raise MicrophoneError("the sound system no longer answers since its server ended: see that "
+                              "the server runs, then start this program again")
     try:
         import sounddevice
     except ImportError:
@@ -105,6 +113,17 @@ def portaudio() -> Any:
         raise MicrophoneError("the PortAudio library is missing, and with it every microphone "
                               f"(--wav works all the same); install it with {ways}") from None
     return sounddevice
+
+
+_abandoned = threading.Event()  # set once PortAudio hangs
+
+
+def abandon_portaudio() -> None:
+    """Use PortAudio no more: one call hangs, and so would the next, even at the program's end."""
+    import sounddevice
+
+    _abandoned.set()
+    atexit.unregister(sounddevice._exit_handler)
 
 
 def rescan_devices() -> None:
@@ -238,7 +257,14 @@ class Microphone:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # ends at once and without complaint, also when the device is gone
+        ending = threading.Thread(target=self._end, daemon=True)
+        ending.start()
+        ending.join(END_SECONDS)
+        if ending.is_alive():
+            abandon_portaudio()
+
+    def _end(self) -> None:
+        # at once and without complaint, also when the device is gone
         for end in (self._stream.abort, self._stream.close):
             with contextlib.suppress(Exception):
                 end()
