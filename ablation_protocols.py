@@ -89,7 +89,7 @@ def cleaning(settings: EvaluationSettings) -> Report:
             scores[name][snr] = scoring.accuracies(scoring.join(parts))["vote"]
         print(f"{name}: " + ", ".join(f"{item}" for item in scores[name].values()), flush=True)
     title = f"Cleaning, stage by stage: {len(clips)} validation takes, {', '.join(noises)} noise"
-    header = ["chain", *(level_name(snr, True).split(",")[0] for snr in ABLATION_SNR_DB)]
+    header = ["chain", *map(level_name, ABLATION_SNR_DB)]
     rows = [[name, *map(scoring.percent, by_level.values())] for name, by_level in scores.items()]
     text = "\n".join([f"# {title}\n", trained_on(predictor), "Accuracy of the vote in percent with "
                       "95 % intervals; noisy columns are the mean of the noises.\n",
@@ -97,7 +97,7 @@ def cleaning(settings: EvaluationSettings) -> Report:
     data = about(settings, predictor) | {"clips": len(clips), "noises": noises, "chains": {
         name: [{"snr_db": snr, "accuracy": item} for snr, item in by_level.items()]
         for name, by_level in scores.items()}}
-    figure = [{"group": name, "series": "clean" if snr is None else f"{snr} dB",
+    figure = [{"group": name, "series": level_name(snr),
                "value": item.value, "low": item.low, "high": item.high, "total": item.total}
               for name, by_level in scores.items() for snr, item in by_level.items()]
     return Report("cleaning", text, data,

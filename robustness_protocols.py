@@ -118,7 +118,9 @@ def noise_report(settings: EvaluationSettings, predictor: Predictor, test_set: s
         f"# {title}\n", trained_on(predictor), f"{test_set}, {PADDING_S:g} s of noise before and "
         "after each clip; SNR against the level while speaking; percent with 95 % intervals.\n",
         "## Vote, by noise\n", noise_table(answers), "## Mean of the noise kinds\n",
-        scoring.accuracy_table("level", {level_name(*key): item for key, item in means.items()}),
+        scoring.accuracy_table("level", {
+            f"{level_name(snr)}, {'with' if chain else 'without'} cleaning": item
+            for (snr, chain), item in means.items()}),
         *cleaning_words(means),
         f"All conditions together: {gain['statement']} (Each clip counts once a condition, so p "
         "is rather too small.)\n"])
@@ -137,10 +139,9 @@ def noise_means(answers: Conditions) -> Means:
                                   if key[1:] == level], same_clips=True) for level in levels}
 
 
-def level_name(snr_db: int | None, cleaning: bool) -> str:
-    """For instance "10 dB, with cleaning"."""
-    chain = "with cleaning" if cleaning else "without cleaning"
-    return f"{'clean' if snr_db is None else f'{snr_db} dB'}, {chain}"
+def level_name(snr_db: int | None) -> str:
+    """For instance "10 dB"; None is "clean"."""
+    return "clean" if snr_db is None else f"{snr_db} dB"
 
 
 def noise_table(answers: Conditions) -> str:

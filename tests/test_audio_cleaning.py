@@ -15,6 +15,7 @@ from scipy import signal
 
 import audio_cleaning
 import audio_io
+import voice_activity
 from audio_cleaning import clean
 from config import CleaningSettings
 
@@ -233,7 +234,7 @@ def test_the_span_does_not_depend_on_the_sample_rate(rate):
 
 def test_webrtc_gets_whole_frames_at_any_length():
     for size in (*range(160, 500, 7), 8001, 12345):
-        verdict = audio_cleaning._webrtc_frames(0.1 * noise(2)[:size], RATE, 2)
+        verdict = voice_activity._webrtc_frames(0.1 * noise(2)[:size], RATE, 2)
         assert len(verdict) == -(-size // 160)
 
 

