@@ -149,6 +149,8 @@ def learning(clips: Clips) -> Iterator[Line]:
                    lambda t=trainer: milliseconds(lambda: t.learn(features, targets), 8))
     yield Line(group, "augmentation and features",
                lambda: milliseconds(lambda: making.make(np.arange(len(rows))), 8))
+    yield Line(group, "features alone, as in validation",
+               lambda: milliseconds(lambda: list(making.validation()), 8))
 
 
 def batches(settings: BenchmarkSettings, clips: Clips, folder: Path) -> Iterator[Line]:

@@ -1,10 +1,8 @@
-"""The live script without a microphone: files, messages, what is saved, the terminal."""
+"""The live script without a microphone: files, messages, what is saved."""
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +17,6 @@ import audio_io
 import command_line
 import config
 import listening
-import terminal
 from listening import Answer, Listener
 from microphone_inference import LiveScriptSettings, as_digit
 from plot_worker import PlotWorker
@@ -303,57 +300,6 @@ def test_a_plot_process_that_dies_stops_nothing(answer, tmp_path):
         worker.draw(answer.cleaned, RATE, answer.prediction, tmp_path / f"{number}.png", wait=True)
     assert worker.broken
     assert not worker.close(2)
-
-
-def test_the_meter_shows_level_and_clipping():
-    assert terminal.meter(0.0).startswith("[------")
-    assert terminal.meter(1.0).startswith("[######") and "CLIPPED" in terminal.meter(1.0)
-    half = terminal.meter(10 ** (-30 / 20))
-    assert half.count("#") == terminal.METER_WIDTH // 2 and "-30 dBFS" in half
-
-
-class Screen(io.StringIO):
-    """A terminal to write on."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def test_the_meter_is_only_for_terminals_and_leaves_its_line_empty():
-    screen, file = Screen(), io.StringIO()
-    for stream in (screen, file):
-        shown = terminal.Terminal(stream)
-        shown.level(np.full(100, 0.1, np.float32))
-        shown.say("hello")
-        shown.clear()
-    assert file.getvalue() == "hello\n"
-    assert "dBFS" in screen.getvalue()
-    line = screen.getvalue().rpartition("hello")[0]
-    assert line.endswith("\r") and line.split("\r")[-2].strip() == ""
-
-
-def test_the_keyboard_gives_lines_and_then_the_end():
-    reading, writing = os.pipe()
-    keyboard = terminal.Keyboard(reading)
-    assert keyboard.poll() is None and not keyboard.ended
-    os.write(writing, b"3\r\n\nse")
-    assert keyboard.wait() == "3"
-    assert keyboard.wait() == ""
-    os.write(writing, b"ven\n")
-    os.close(writing)
-    assert keyboard.wait() == "seven"
-    assert keyboard.wait() is None and keyboard.wait() is None and keyboard.poll() is None
-    os.close(reading)
-
-
-def test_libraries_are_quiet_and_python_is_not(tmp_path):
-    code = ("import os, sys, terminal\n"
-            "with terminal.quiet_libraries():\n"
-            "    os.write(2, b'ALSA lib pcm.c: underrun\\n')\n"
-            "    print('a message', file=sys.stderr)\n"
-            "os.write(2, b'after\\n')\nprint('last', file=sys.stderr)\n")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stderr.split("\n") == ["a message", "after", "last", ""]
 
 
 def test_device_on_top_or_in_its_group_is_the_same():
