@@ -227,7 +227,7 @@ class AugmentationSettings:
     """Probability of cutting off what lies around the word, as voice activity detection does."""
     non_speech: float = 0.03
     """Probability of hum, clicks or silence instead of the clip; the answer is then "no digit"."""
-    garble: float = 0.06
+    garble: float = 0.08
     """Probability of a word backwards or joined from halves of two; the answer is "no digit"."""
     spec_mask: float = 0.4
     """Probability of SpecAugment's masks over bands and over frames, each."""
@@ -265,14 +265,16 @@ class TrainingSettings:
     """Passes over the training clips at most; early stopping may end sooner."""
     batch_size: int = 128
     """Clips in a step."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """muon: Muon for the hidden layers' matrices, AdamW for all else; adamw: AdamW for all."""
     learning_rate: float = 4e-3
-    """Peak learning rate of AdamW, reached after the warm-up."""
+    """Peak learning rate, reached after the warm-up."""
     weight_decay: float = 0.02
-    """AdamW's decoupled weight decay."""
+    """Decoupled weight decay."""
     warmup: float = 0.1
     """Share of the steps over which the learning rate rises; a cosine falls over the rest."""
-    label_smoothing: float = 0.05
-    """Probability mass spread over the wrong classes."""
+    label_smoothing: float = 0.0
+    """Probability mass spread over the wrong classes; it blurs how sure an answer is."""
     gradient_clip: float = 2.0
     """Largest norm of the gradient."""
     accumulation: int = 1

@@ -17,6 +17,7 @@ import files
 import models
 from audio_feature_extraction import mean_logits
 from batches import Batches
+from optimizers import make_optimizers
 from predictor import load_checkpoint
 from recipe import Recipe
 
@@ -46,9 +47,7 @@ class Trainer:
         decay = min(self.settings.average_decay, 1 - 10 / (self.steps * self.epochs + 10))
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay),
                                      use_buffers=True)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay)
+        self.optimizers = make_optimizers(self.network, self.settings)
         half = half_precision(self.device) if self.settings.mixed_precision else None
         self.half = torch.autocast(self.device, half, enabled=half is not None)
         self.scaler = torch.amp.GradScaler(self.device, enabled=half is torch.float16)
@@ -122,13 +121,15 @@ class Trainer:
         self.seen += len(features)
 
     def _step(self, step: int) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        self.scaler.unscale_(self.optimizer)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(step)
+            self.scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
-        self.scaler.step(self.optimizer)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         self.average.update_parameters(self.network)
 
     def end_epoch(self, validation: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
@@ -148,7 +149,7 @@ class Trainer:
             "epoch": self.epoch, "train_loss": self.losses / self.seen,
             "train_accuracy": self.right / self.seen, "validation_loss": validation_loss,
             "validation_accuracy": validation_accuracy,
-            "learning_rate": self.optimizer.param_groups[0]["lr"]})
+            "learning_rate": self.optimizers[0].param_groups[0]["lr"]})
         self._begin_epoch()
         self.save_state()
         return self.history[-1]
@@ -180,7 +181,8 @@ class Trainer:
         """Keep all that the next epoch depends on."""
         with files.atomic_path(self.state_path) as temporary:
             torch.save({"network": self.network.state_dict(), "average": self.average.state_dict(),
-                        "optimizer": self.optimizer.state_dict(), "best": self.best,
+                        "optimizers": [item.state_dict() for item in self.optimizers],
+                        "best": self.best,
                         "scaler": self.scaler.state_dict(), "best_loss": self.best_loss,
                         "epoch": self.epoch, "stale": self.stale, "history": self.history},
                        temporary)
@@ -190,7 +192,9 @@ class Trainer:
         if not self.state_path.exists():
             return
         state = torch.load(self.state_path, map_location=self.device, weights_only=True)
-        for part in ("network", "average", "optimizer", "scaler"):
+        for part in ("network", "average", "scaler"):
             getattr(self, part).load_state_dict(state[part])
+        for optimizer, its_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(its_state)
         for value in ("best", "best_loss", "epoch", "stale", "history"):
             setattr(self, value, state[value])
