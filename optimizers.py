@@ -48,16 +48,16 @@ class Muon(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self) -> None:
         """Move every weight once, by its gradient and the average of those before (Nesterov)."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
                     continue
                 state = self.state[weight]
-                average = state["average"] if state else torch.zeros_like(weight)
-                state["average"] = average
-                average.lerp_(weight.grad, 1 - group["momentum"])
+                if not state:
+                    state["average"] = torch.zeros_like(weight)
+                average = state["average"].lerp_(weight.grad, 1 - group["momentum"])
                 direction = weight.grad.lerp(average, group["momentum"]).flatten(1)
                 size = group["lr"] * ADAMW_STEP * math.sqrt(max(direction.shape))
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
@@ -65,9 +65,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Bring all singular values near 1 (0.7 to 1.2), by five Newton-Schulz steps.
+    """Bring the singular values near 1 by five Newton-Schulz steps; tiny ones stay smaller.
 
-    Takes and returns float32 (rows, columns); the coefficients are Jordan's.
+    Takes and returns float32 (rows, columns); the coefficients are Jordan's, after which a value
+    is 0.7 to 1.2.
     """
     x = matrix / (matrix.norm() + 1e-7)
     tall = len(x) > x.shape[1]
