@@ -35,9 +35,9 @@ BATCH = 256
 class Checkpoint:
     """A trained network with everything that its use depends on.
 
-    `temperature` and `reject_bias` calibrate its posteriors, `threshold` is the confidence below
-    which it alone says "no digit", `vote_threshold` the same for the vote of the networks trained
-    with it.
+    `temperature` and `reject_bias` calibrate its posteriors; `threshold` is the
+    :func:`calibration.digit_probability` below which it alone says "no digit", `vote_threshold` the
+    same for the vote of the networks trained with it.
     """
 
     name: str
@@ -235,12 +235,12 @@ class Predictor:
 
     def decide(self, voted: np.ndarray, opinions: dict[str, np.ndarray],
                latency_ms: float) -> Prediction:
-        """Turn posteriors (11,) into an answer: a digit if it wins and is sure enough."""
+        """Turn posteriors (11,) into an answer: the best digit, if it is likely one at all."""
         best = int(voted[:config.REJECT].argmax())
-        confidence = float(voted[best])
-        accepted = confidence >= self.threshold and confidence >= float(voted[config.REJECT])
+        confidence, reject = float(voted[best]), float(voted[config.REJECT])
+        accepted = calibration.digit_probability(confidence, reject) >= self.threshold
         return Prediction(best if accepted else None, best, confidence, accepted,
-                          voted[:config.REJECT], float(voted[config.REJECT]),
+                          voted[:config.REJECT], reject,
                           {name: opinion(values) for name, values in opinions.items()}, latency_ms)
 
 
