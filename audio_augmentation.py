@@ -24,6 +24,8 @@ PARTS = ("speed", "tempo", "vtlp", "pitch", "shift", "gain", "clipping", "band_l
 """Fields of :class:`config.AugmentationSettings` that switch a part."""
 N_ROOMS = 64
 """Room responses made at the start and drawn from: cheap, and as varied as a batch needs."""
+BABBLE_WORDS = 16
+"""Other clips in a babble at most; each fills 0.4 s of its second, so it is as six people talk."""
 N_ENVELOPE = 20
 """Cepstral coefficients that make the envelope: 2.5 ms at 8 kHz, below a voice's period."""
 
@@ -94,9 +96,9 @@ class Augmenter:
         first = sounding.argmax(dim=1)
         last = samples - 1 - sounding.flip(1).argmax(dim=1)
         target = (self.uniform(0, 1, batch) * (samples - last + first)).long()
-        moves = ((target - first) * self.chosen(self.settings.shift, batch).squeeze(1).long())
-        return torch.stack([clip.roll(move) for clip, move in zip(clips, moves.tolist(),
-                                                               strict=True)])
+        moves = (target - first) * self.chosen(self.settings.shift, batch).squeeze(1).long()
+        turns = torch.cat([clips, clips], dim=1).unfold(1, samples, 1)  # takes no memory
+        return turns[torch.arange(batch, device=clips.device), -moves % samples]
 
     def garbled(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
         """Turn some digits into no digit: halves of two joined, or one played backwards.
@@ -142,11 +144,15 @@ class Augmenter:
             self.room_spectra[size] = torch.fft.rfft(self.rooms, size)
         in_room = self.rows(self.settings.room, batch)
         equalised = self.rows(self.settings.band_limit, batch)
-        spectrum = torch.fft.rfft(clips, size)
+        rows, places = torch.cat([in_room, equalised]).unique(return_inverse=True)
+        if not len(rows):
+            return clips
+        in_room, equalised = places[:len(in_room)], places[len(in_room):]
+        spectrum = torch.fft.rfft(clips[rows], size)
         index = (self.uniform(0, 1, len(in_room)) * N_ROOMS).long()
         spectrum[in_room] *= self.room_spectra[size][index]
         spectrum[equalised] *= self.equaliser(len(equalised), spectrum.shape[1])
-        return torch.fft.irfft(spectrum, size)[:, :samples]
+        return clips.index_copy(0, rows, torch.fft.irfft(spectrum, size)[:, :samples])
 
     def equaliser(self, batch: int, bins: int) -> Tensor:
         """Random smooth responses with random band edges, float32 (batch, bins), linear gain."""
@@ -182,11 +188,11 @@ class Augmenter:
         equaliser: the noises of kitchens and streets are in between.
         """
         samples = clips.shape[1]
-        white = torch.randn((count, samples), generator=self.random).to(self.device)
-        spectrum = torch.fft.rfft(white)
+        white = torch.randn((count, samples // 2 + 1, 2), generator=self.random)
+        spectrum = torch.view_as_complex(white).to(self.device)
         frequency = torch.arange(1, spectrum.shape[1] + 1, device=self.device).float()
         slope = self.uniform(0, 2, count, 1) / 2
-        spectrum *= frequency ** -slope
+        spectrum *= math.sqrt(samples / 2) * frequency ** -slope
         shaped = self.rows(0.6, count)
         spectrum[shaped] *= self.response(len(shaped), spectrum.shape[1], 9, 7.0)
         noise = torch.fft.irfft(spectrum, samples)
@@ -201,14 +207,14 @@ class Augmenter:
         return 10 ** (line.squeeze(1) / 20)
 
     def babble(self, clips: Tensor, count: int) -> Tensor:
-        """One to eight other clips of the batch, each from another place in time."""
+        """One to many other clips of the batch, each from another place in time."""
         batch = len(clips)
-        voices = self.uniform(1, 9, count, 1).floor()
+        words = self.uniform(1, BABBLE_WORDS + 1, count, 1).floor()
         total = torch.zeros(count, clips.shape[1], device=self.device)
-        for number in range(8):
+        for number in range(BABBLE_WORDS):
             others = (self.uniform(0, 1, count) * batch).long()
             move = int(torch.rand((), generator=self.random) * clips.shape[1])
-            total += clips[others].roll(move, dims=1) * (voices > number)
+            total += clips[others].roll(move, dims=1) * (words > number)
         return total
 
     def recordings(self, clips: Tensor, count: int) -> Tensor:

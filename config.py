@@ -261,7 +261,7 @@ class ModelSettings:
 class TrainingSettings:
     """How the networks learn."""
 
-    epochs: int = 20
+    epochs: int = 22
     """Passes over the training clips at most; early stopping may end sooner."""
     batch_size: int = 128
     """Clips in a step."""

@@ -75,5 +75,6 @@ def orthogonal(matrix: Tensor) -> Tensor:
     x = x.T if tall else x
     for _ in range(5):
         square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+        polynomial = torch.addmm(square, square, square, beta=-4.7750, alpha=2.0315)
+        x = torch.addmm(x, polynomial, x, beta=3.4445)
     return x.T if tall else x

@@ -118,11 +118,11 @@ def test_coloured_noise_differs_in_colour_and_swells():
     assert 0.3 < ((loudness.amax(1) - loudness.amin(1)) > 1).float().mean() < 0.8
 
 
-def test_babble_is_made_of_one_to_eight_others():
+def test_babble_is_made_of_few_or_many_others():
     clips = torch.zeros(40, RATE)
     clips[torch.arange(40), 100 * torch.arange(40)] = 1.0  # a click tells whose clip it is
-    voices = (Augmenter(OFF, RATE).babble(clips, 40) > 0).sum(1)
-    assert voices.min() >= 1 and 5 <= voices.max() <= 8
+    words = (Augmenter(OFF, RATE).babble(clips, 40) > 0).sum(1)
+    assert 1 <= words.min() <= 3 and 12 <= words.max() <= audio_augmentation.BABBLE_WORDS
 
 
 def test_garbled_words_are_no_digit_but_a_backward_six_stays_six():
