@@ -134,6 +134,11 @@ class Prediction:
     per_model: dict[str, Opinion]
     latency_ms: float
 
+    @property
+    def digit_probability(self) -> float:
+        """What the threshold was compared with (:func:`calibration.digit_probability`)."""
+        return calibration.digit_probability(self.confidence, self.reject_probability)
+
 
 def vote(posteriors: dict[str, np.ndarray]) -> np.ndarray:
     """Confidence-weighted mean of calibrated posteriors.
