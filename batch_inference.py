@@ -5,9 +5,8 @@
     python batch_inference.py clips/ --output answers.jsonl --no-clean     trimmed clips: quicker
 
 Folders are searched to the bottom. The table has the columns path, digit (empty: "no digit"),
-best_guess, confidence, digit_probability (what the threshold is compared with), accepted,
-cnn_digit, cnn_confidence, rnn_digit, rnn_confidence, speech_start_s, speech_end_s, snr_db and
-error. A bad file gets a row with nothing but its error.
+best_guess, confidence, accepted, cnn_digit, cnn_confidence, rnn_digit, rnn_confidence,
+speech_start_s, speech_end_s, snr_db and error. A bad file gets a row with nothing but its error.
 Stopped half way, the same command goes on where it was.
 """
 
@@ -43,10 +42,9 @@ import files
 if TYPE_CHECKING:  # torch takes seconds to import, and --help does without it
     from predictor import Prediction, Predictor
 
-COLUMNS = {"path": str, "digit": int, "best_guess": int, "confidence": float,
-           "digit_probability": float, "accepted": bool, "cnn_digit": int, "cnn_confidence": float,
-           "rnn_digit": int, "rnn_confidence": float, "speech_start_s": float,
-           "speech_end_s": float, "snr_db": float, "error": str}
+COLUMNS = {"path": str, "digit": int, "best_guess": int, "confidence": float, "accepted": bool,
+           "cnn_digit": int, "cnn_confidence": float, "rnn_digit": int, "rnn_confidence": float,
+           "speech_start_s": float, "speech_end_s": float, "snr_db": float, "error": str}
 """The table's columns and the kind of their values; any value may be missing but the path."""
 FORMATS = (".csv", ".jsonl", ".parquet")
 CHUNK = 64
@@ -285,9 +283,7 @@ def read_file(path: Path, audio: config.AudioSettings,
 def answer_columns(prediction: Prediction) -> Row:
     """The columns that hold the answer to one recording."""
     row: Row = {"digit": prediction.digit, "best_guess": prediction.best_guess,
-                "confidence": round(prediction.confidence, 4),
-                "digit_probability": round(prediction.digit_probability, 4),
-                "accepted": prediction.accepted}
+                "confidence": round(prediction.confidence, 4), "accepted": prediction.accepted}
     for name in ("cnn", "rnn"):
         if name in prediction.per_model:
             opinion = prediction.per_model[name]

@@ -58,29 +58,15 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     return float(np.exp(found[0])), float(found[1]) if both else 0.0
 
 
-def digit_probability(confidence: np.ndarray, reject: np.ndarray) -> np.ndarray:
-    """How likely the best digit is if the choice were between it and "no digit" only.
-
-    This decides whether there is an answer. Confidence alone also falls where two digits are alike,
-    and a doubt between five and nine is no sign that somebody coughed.
-
-    Parameters
-    ----------
-    confidence, reject : float (n,), posteriors of the best digit and of "no digit", not both 0
-    """
-    return confidence / (confidence + reject)
-
-
 def fit_threshold(posteriors: np.ndarray, targets: np.ndarray, accepted: float = 0.97) -> float:
-    """The :func:`digit_probability` that the share `accepted` of the right digits reaches.
+    """The confidence that the share `accepted` of the rightly recognised digits reaches.
 
     `posteriors` is float (n, 11) and `targets` int (n,); clips of "no digit" are not looked at.
     Returns 0 where no digit was recognised.
     """
     digits = targets != config.REJECT
-    right = digits & (posteriors[:, :config.REJECT].argmax(axis=1) == targets)
+    best = posteriors[:, :config.REJECT]
+    right = digits & (best.argmax(axis=1) == targets)
     if not right.any():
         return 0.0
-    scores = digit_probability(posteriors[right, :config.REJECT].max(axis=1),
-                               posteriors[right, config.REJECT])
-    return float(np.quantile(scores, 1 - accepted))
+    return float(np.quantile(best[right].max(axis=1), 1 - accepted))

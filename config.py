@@ -341,7 +341,7 @@ class DecisionSettings:
     models_dir: Path = Path("saved_models")
     """Folder with the trained networks, one .pt file each."""
     threshold: float | None = None
-    """How likely a digit must be against "no digit", 0 to 1; by default as the model files say."""
+    """Confidence below which the answer is "no digit"; by default the one in the model files."""
 
     def __post_init__(self) -> None:
         _within(self, 0, 1, "threshold")

@@ -35,9 +35,9 @@ BATCH = 256
 class Checkpoint:
     """A trained network with everything that its use depends on.
 
-    `temperature` and `reject_bias` calibrate its posteriors; `threshold` is the
-    :func:`calibration.digit_probability` below which it alone says "no digit", `vote_threshold` the
-    same for the vote of the networks trained with it.
+    `temperature` and `reject_bias` calibrate its posteriors, `threshold` is the confidence below
+    which it alone says "no digit", `vote_threshold` the same for the vote of the networks trained
+    with it.
     """
 
     name: str
@@ -133,11 +133,6 @@ class Prediction:
     reject_probability: float
     per_model: dict[str, Opinion]
     latency_ms: float
-
-    @property
-    def digit_probability(self) -> float:
-        """What the threshold was compared with (:func:`calibration.digit_probability`)."""
-        return calibration.digit_probability(self.confidence, self.reject_probability)
 
 
 def vote(posteriors: dict[str, np.ndarray]) -> np.ndarray:
@@ -240,12 +235,12 @@ class Predictor:
 
     def decide(self, voted: np.ndarray, opinions: dict[str, np.ndarray],
                latency_ms: float) -> Prediction:
-        """Turn posteriors (11,) into an answer: the best digit, if it is likely one at all."""
+        """Turn posteriors (11,) into an answer: a digit if it wins and is sure enough."""
         best = int(voted[:config.REJECT].argmax())
-        confidence, reject = float(voted[best]), float(voted[config.REJECT])
-        accepted = calibration.digit_probability(confidence, reject) >= self.threshold
+        confidence = float(voted[best])
+        accepted = confidence >= self.threshold and confidence >= float(voted[config.REJECT])
         return Prediction(best if accepted else None, best, confidence, accepted,
-                          voted[:config.REJECT], reject,
+                          voted[:config.REJECT], float(voted[config.REJECT]),
                           {name: opinion(values) for name, values in opinions.items()}, latency_ms)
 
 

@@ -208,7 +208,7 @@ def told_acceptance(accepted: dict[str, dict[str, metrics.Proportion]]) -> str:
 
 
 def acceptance(scores: np.ndarray, thresholds: dict[str, float]) -> dict[str, metrics.Proportion]:
-    """Share of scores (n,) accepted at each threshold; 0 means that nothing was heard."""
+    """Share of scores (n,) accepted at each threshold; 0 means that "no digit" won."""
     return {name: metrics.proportion((scores >= value) & (scores > 0))
             for name, value in thresholds.items()}
 

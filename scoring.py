@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 import audio_cleaning
-import calibration
 import config
 import metrics
 from clips import Clips
@@ -55,8 +54,8 @@ class Answers:
         return self.guesses[name] == self.digits
 
     def score(self) -> np.ndarray:
-        """What a threshold is compared with, float64 (n,); 0 where nothing was heard."""
-        return calibration.digit_probability(self.confidence["vote"], self.reject)
+        """What a threshold is compared with, float64 (n,): confidence; 0 where "no digit" won."""
+        return np.where(self.confidence["vote"] >= self.reject, self.confidence["vote"], 0.0)
 
     def subset(self, mask: np.ndarray) -> Answers:
         """The answers where `mask`, bool (n,), holds, or in the order of indices, int (n,)."""

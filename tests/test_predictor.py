@@ -54,9 +54,7 @@ def test_posteriors_add_up_and_answers_are_consistent(folder):
         assert answer.posteriors.sum() + answer.reject_probability == pytest.approx(1, abs=1e-5)
         assert answer.best_guess == answer.posteriors.argmax()
         assert answer.confidence == pytest.approx(answer.posteriors.max())
-        against = answer.confidence / (answer.confidence + answer.reject_probability)
-        assert answer.digit_probability == pytest.approx(against)
-        assert (answer.digit is not None) == answer.accepted == (against >= 0.4)
+        assert (answer.digit is not None) == answer.accepted
         assert set(answer.per_model) == {"cnn", "rnn"}
         assert answer.latency_ms > 0
 

@@ -77,7 +77,7 @@ def test_reject_counts_what_is_accepted_at_both_thresholds(make_settings, tmp_pa
     assert all(item[high]["right"] <= item[low]["right"] for item in accepted.values())
 
 
-def test_acceptance_needs_the_threshold_and_that_something_was_heard():
+def test_acceptance_needs_confidence_and_that_no_digit_did_not_win():
     shares = robustness_protocols.acceptance(np.array([0.0, 0.2, 0.9]), {"all": 0.0, "half": 0.5})
     assert [item.right for item in shares.values()] == [2, 1]
 

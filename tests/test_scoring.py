@@ -85,10 +85,9 @@ def test_one_network_has_nothing_to_vote_on():
     assert "only one network" in scoring.vote_gain(given)["statement"]
 
 
-def test_score_compares_the_best_digit_with_no_digit():
-    given = answers([0, 0], [0, 0], [0, 0], reject=np.array([0.0, 0.9]))
-    given.confidence["vote"][:] = [0.5, 0.1]
-    np.testing.assert_allclose(given.score(), [1.0, 0.1])
+def test_score_is_zero_where_no_digit_won():
+    given = answers([0, 0], [0, 0], [0, 0], reject=np.array([0.1, 0.95]))
+    np.testing.assert_allclose(given.score(), [0.5, 0.0])
 
 
 def test_wrong_clips_hold_every_opinion():
