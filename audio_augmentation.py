@@ -97,7 +97,7 @@ class Augmenter:
         last = samples - 1 - sounding.flip(1).argmax(dim=1)
         target = (self.uniform(0, 1, batch) * (samples - last + first)).long()
         moves = (target - first) * self.chosen(self.settings.shift, batch).squeeze(1).long()
-        turns = torch.cat([clips, clips], dim=1).unfold(1, samples, 1)  # takes no memory
+        turns = torch.cat([clips, clips], dim=1).unfold(1, samples, 1)  # a view
         return turns[torch.arange(batch, device=clips.device), -moves % samples]
 
     def garbled(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
