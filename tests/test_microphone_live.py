@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +153,62 @@ def test_sixty_digits_from_other_sources(digits, tmp_path):
 
 
 @pytest.mark.slow
+def test_it_is_ready_within_three_seconds(speaker: VirtualMicrophone, tmp_path):
+    waits = []
+    for _ in range(3):
+        with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
+            waits.append(live.wait_for("ready:"))
+    print(f"ready after {min(waits):.1f} s")
+    assert min(waits) <= 3.0
+
+
+def of_process(live: LiveScript) -> tuple[float, float]:
+    """Memory in MB and CPU time in s of the running script."""
+    pages = int(Path(f"/proc/{live.process.pid}/statm").read_text().split()[1])
+    fields = Path(f"/proc/{live.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return pages * 4096 / 1e6, (int(fields[11]) + int(fields[12])) / 100
+
+
+@dataclasses.dataclass
+class Session:
+    """What the script did and cost while it listened for long."""
+
+    answers: list[dict]
+    messages: list[str]
+    played: int
+    cpu_while_silent: float  # cores
+    memory: list[float]  # MB, after each digit
+
+
+@pytest.fixture(scope="module")
+def three_minutes(digits, tmp_path_factory) -> Iterator[Future[Session]]:
+    """15 s of silence, then a digit every four seconds, beside the tests that ask for this."""
+    over = threading.Event()
+
+    def listen() -> Session:
+        with (virtual_microphone() as speaker,
+              LiveScript(HANDS_FREE, speaker.environment, tmp_path_factory.mktemp("long")) as live):
+            live.wait_for("ready:")
+            _, before = of_process(live)
+            over.wait(15)
+            silent = (of_process(live)[1] - before) / 15
+            memory, end = [], time.monotonic() + 165
+            for clip in list(digits.values()) * 3:
+                speaker.play(clip, RATE)
+                over.wait(4)
+                memory.append(of_process(live)[0])
+                if over.is_set() or time.monotonic() > end:
+                    break
+            live.interrupt()
+            return Session(live.answers, live.messages, len(memory), silent, memory)
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(listen)
+        over.set()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("three_minutes")
 def test_sixty_digits_push_to_talk(speaker: VirtualMicrophone, digits, tmp_path):
     words = ["--json", "--live.countdown-seconds", "0", "--live.record-seconds", "1.8", *NO_PLOTS]
     with LiveScript(words, speaker.environment, tmp_path) as live:
@@ -168,48 +227,8 @@ def test_sixty_digits_push_to_talk(speaker: VirtualMicrophone, digits, tmp_path)
     assert statistics.mean(same) >= 0.98
 
 
-def of_process(live: LiveScript) -> tuple[float, float]:
-    """Memory in MB and CPU time in s of the running script."""
-    pages = int(Path(f"/proc/{live.process.pid}/statm").read_text().split()[1])
-    fields = Path(f"/proc/{live.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return pages * 4096 / 1e6, (int(fields[11]) + int(fields[12])) / 100
-
-
 @pytest.mark.slow
-def test_it_is_ready_within_three_seconds(speaker: VirtualMicrophone, tmp_path):
-    waits = []
-    for _ in range(3):
-        with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
-            waits.append(live.wait_for("ready:"))
-    print(f"ready after {min(waits):.1f} s")
-    assert min(waits) <= 3.0
-
-
-@pytest.mark.slow
-def test_three_minutes_cost_little(speaker: VirtualMicrophone, digits, tmp_path):
-    with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
-        live.wait_for("ready:")
-        _, before = of_process(live)
-        time.sleep(15)
-        silent = (of_process(live)[1] - before) / 15
-        played, memory, end = 0, [], time.monotonic() + 165
-        for clip in list(digits.values()) * 3:
-            speaker.play(clip, RATE)
-            played += 1
-            time.sleep(4)
-            memory.append(of_process(live)[0])
-            if time.monotonic() > end:
-                break
-        live.interrupt()
-    growth = max(memory[-3:]) - memory[1]
-    print(f"CPU while silent {100 * silent:.1f} % of a core, memory grew by {growth:.1f} MB")
-    assert silent < 0.25
-    assert growth < 10
-    assert len(live.answers) == played
-    assert not any("lost" in line for line in live.messages)
-
-
-@pytest.mark.slow
+@pytest.mark.usefixtures("three_minutes")
 def test_a_minute_of_silence_and_of_room_noise_is_no_digit(noise_dir, tmp_path):
     recordings = [path for path in audio_io.find_audio(noise_dir)
                   if path.stem in ("running_tap", "exercise_bike", "white_noise", "pink_noise")]
@@ -236,6 +255,18 @@ def test_a_minute_of_silence_and_of_room_noise_is_no_digit(noise_dir, tmp_path):
     with ThreadPoolExecutor() as pool:
         for answers in pool.map(hear, sounds):
             assert [answer["digit"] for answer in answers if answer["accepted"]] == []
+
+
+@pytest.mark.slow
+def test_three_minutes_cost_little(three_minutes: Future[Session]):
+    session = three_minutes.result()
+    growth = max(session.memory[-3:]) - session.memory[1]
+    print(f"CPU while silent {100 * session.cpu_while_silent:.1f} % of a core, "
+          f"memory grew by {growth:.1f} MB")
+    assert session.cpu_while_silent < 0.25
+    assert growth < 10
+    assert len(session.answers) == session.played
+    assert not any("lost" in line for line in session.messages)
 
 
 def test_zeros_are_told_with_the_permission_to_look_at(speaker: VirtualMicrophone, tmp_path):

@@ -82,7 +82,8 @@ class VirtualMicrophone:
             "load-module module-native-protocol-unix auth-anonymous=1 "
             f"socket={self.folder}/native\n"
             "load-module module-null-sink sink_name=speech "
-            f"rate={self.rate} channels={self.channels}\n")
+            f"rate={self.rate} channels={self.channels}\n"
+            "suspend-sink speech 1\n")
         self.server = subprocess.Popen(
             ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no",
              "--disallow-exit", "--log-target=stderr", f"--file={script}"],
@@ -97,7 +98,10 @@ class VirtualMicrophone:
         self._keep_awake()
 
     def _keep_awake(self) -> None:
-        """Listen at low latency: a null sink dozes for 2 s at a time unless asked for less."""
+        """Listen at low latency: a null sink dozes for 2 s at a time unless asked for less.
+
+        It is suspended until the listener is there, or the first doze would have to be waited for.
+        """
         heard = self.folder / "heard"
         with heard.open("wb") as sink:
             self.listener = subprocess.Popen(
@@ -105,8 +109,16 @@ class VirtualMicrophone:
                  "--channels=1", "--format=u8"], env=self.environment,
                 stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + SERVER_START_SECONDS
+        while not self._control("list", "short", "source-outputs") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self._control("suspend-sink", "speech", "0")
         while heard.stat().st_size == 0 and time.monotonic() < deadline:
             time.sleep(0.05)
+
+    def _control(self, *words: str) -> bytes:
+        """What ``pactl`` prints."""
+        return subprocess.run(["pactl", *words], env=self.environment, capture_output=True,
+                              check=True).stdout
 
     def kill(self) -> None:
         """End the sound server at once, as a crash or an unplugged device would."""
