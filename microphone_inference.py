@@ -83,13 +83,23 @@ class Session:
         if settings.device is not None:
             self.live = dataclasses.replace(settings.live, device=settings.device)
         self.terminal = Terminal()
-        self.listener = Listener(settings.decision, settings.cleaning)
+        self.listener: Listener | None = None
         self.store = RecordingStore(self.live, self.terminal.say, settings.save,
                                     hurried=not settings.wav)
         self.last: Answer | None = None
         self.keyboard: Keyboard | None = None
+
+    def load(self) -> None:
+        """Load the networks, if they are not yet, and from then on heed keyboard and Ctrl-C."""
+        if self.listener is not None:
+            return
+        started = time.monotonic()
+        self.listener = Listener(self.settings.decision, self.settings.cleaning)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not self.settings.wav:
+            self.keyboard = Keyboard()
+            self.terminal.say(f"networks loaded in {time.monotonic() - started:.1f} s")
 
     def open_microphone(self) -> microphone.Microphone:
         """The microphone of the settings; a context manager."""
@@ -138,11 +148,8 @@ def run(settings: LiveScriptSettings) -> int:
     if settings.wav:
         return answer_files(settings)
     with quiet_libraries():
-        started = time.monotonic()
         microphone.choose_device(settings.device or settings.live.device)  # a wrong name: at once
         session = Session(settings)
-        session.keyboard = Keyboard()
-        session.terminal.say(f"networks loaded in {time.monotonic() - started:.1f} s")
         try:
             persist(session, hands_free if settings.continuous else push_to_talk)
         finally:
@@ -154,6 +161,7 @@ def run(settings: LiveScriptSettings) -> int:
 def answer_files(settings: LiveScriptSettings) -> int:
     """Answer each file; those that can't be read are told, and make the exit code 1."""
     session = Session(settings)
+    session.load()
     failed = 0
     try:
         for path in settings.wav:
@@ -201,6 +209,7 @@ def wait_for_microphone(session: Session, problem: microphone.MicrophoneError) -
 
 def push_to_talk(session: Session) -> None:
     """Enter, countdown, record, answer; until "q" or the end of the input."""
+    session.load()
     session.terminal.say(f"ready: {HELP}")
     while (line := session.keyboard.wait()) is not None and not is_quit(line):
         if line:
@@ -236,6 +245,7 @@ def record_once(session: Session) -> tuple[np.ndarray, int]:
 def hands_free(session: Session) -> None:
     """Answer each utterance as soon as it has ended, until "q" is typed."""
     with session.open_microphone() as source:
+        session.load()  # meanwhile the microphone hears the room
         stream = HandsFree(session, source)
         try:
             while (line := session.keyboard.poll()) is None or not is_quit(line):
@@ -267,7 +277,7 @@ class HandsFree:
         self.blocks: deque[np.ndarray] = deque(maxlen=round(1000 * kept / session.live.block_ms))
         self.heard = 0  # samples, at the microphone's rate
         self.zeros = 0  # of them at the beginning, all zero
-        self.overflows, self.told_at = 0, -OVERFLOW_SECONDS
+        self.overflows, self.told_at = source.overflows, -OVERFLOW_SECONDS
         self.ready = False
 
     def step(self) -> None:
