@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import signal
@@ -154,16 +153,12 @@ def test_sixty_digits_from_other_sources(digits, tmp_path):
 
 @pytest.mark.slow
 def test_it_is_ready_within_three_seconds(speaker: VirtualMicrophone, tmp_path):
-    """On a machine where PyTorch alone takes longer than half of that, within twice its time."""
-    waits, bare = [], []
+    waits = []
     for _ in range(3):
         with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
             waits.append(live.wait_for("ready:"))
-        started = time.monotonic()
-        subprocess.run([sys.executable, "-c", "import torch"], check=True)
-        bare.append(time.monotonic() - started)
-    print(f"ready after {min(waits):.1f} s, {min(waits) / min(bare):.1f} times PyTorch's import")
-    assert min(waits) <= max(3.0, 2 * min(bare))
+    print(f"ready after {min(waits):.1f} s")
+    assert min(waits) <= 3.0
 
 
 def of_process(live: LiveScript) -> tuple[float, float]:
@@ -173,23 +168,15 @@ def of_process(live: LiveScript) -> tuple[float, float]:
     return pages * 4096 / 1e6, (int(fields[11]) + int(fields[12])) / 100
 
 
-@dataclasses.dataclass
-class Session:
-    """What the script did and cost while it listened for long."""
-
-    answers: list[dict]
-    messages: list[str]
-    played: int
-    cpu_while_silent: float  # cores
-    memory: list[float]  # MB, after each digit
-
-
 @pytest.fixture(scope="module")
-def three_minutes(digits, tmp_path_factory) -> Iterator[Future[Session]]:
-    """15 s of silence, then a digit every four seconds, beside the tests that ask for this."""
+def three_minutes(digits, tmp_path_factory) -> Iterator[Future]:
+    """15 s of silence, then a digit every four seconds, beside the tests that ask for this.
+
+    Its result: the script, its CPU time in cores while silent, its memory in MB after each digit.
+    """
     over = threading.Event()
 
-    def listen() -> Session:
+    def listen() -> tuple[LiveScript, float, list[float]]:
         with (virtual_microphone() as speaker,
               LiveScript(HANDS_FREE, speaker.environment, tmp_path_factory.mktemp("long")) as live):
             live.wait_for("ready:")
@@ -204,7 +191,7 @@ def three_minutes(digits, tmp_path_factory) -> Iterator[Future[Session]]:
                 if over.is_set() or time.monotonic() > end:
                     break
             live.interrupt()
-            return Session(live.answers, live.messages, len(memory), silent, memory)
+            return live, silent, memory
 
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(listen)
@@ -262,15 +249,14 @@ def test_a_minute_of_silence_and_of_room_noise_is_no_digit(noise_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_three_minutes_cost_little(three_minutes: Future[Session]):
-    session = three_minutes.result()
-    growth = max(session.memory[-3:]) - session.memory[1]
-    print(f"CPU while silent {100 * session.cpu_while_silent:.1f} % of a core, "
-          f"memory grew by {growth:.1f} MB")
-    assert session.cpu_while_silent < 0.25
+def test_three_minutes_cost_little(three_minutes: Future):
+    live, silent, memory = three_minutes.result()
+    growth = max(memory[-3:]) - memory[1]
+    print(f"CPU while silent {100 * silent:.1f} % of a core, memory grew by {growth:.1f} MB")
+    assert silent < 0.25
     assert growth < 10
-    assert len(session.answers) == session.played
-    assert not any("lost" in line for line in session.messages)
+    assert len(live.answers) == len(memory)
+    assert not any("lost" in line for line in live.messages)
 
 
 def test_zeros_are_told_with_the_permission_to_look_at(speaker: VirtualMicrophone, tmp_path):

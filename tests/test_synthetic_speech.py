@@ -285,7 +285,7 @@ def test_durations_are_like_fsdds():
                 info = soundfile.info(io.BytesIO(members.read(name)))
                 real[int(Path(name).name[0])].append(info.duration)
     clips = synthetic_speech.synthesize(
-        config.SyntheticSettings(1000, 200, 100, kokoro_clips=20, other_words=0), 1, 8000)
+        config.SyntheticSettings(1000, 200, 100, other_words=0), 1, 8000)
     for digit in range(10):
         made = np.median(clips.durations[clips.digits == digit])
         assert 0.75 < made / np.median(real[digit]) < 1.33, f"digit {digit}: {made:.2f} s"
