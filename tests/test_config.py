@@ -1,11 +1,14 @@
 """Settings check themselves, and the command line refuses what it does not know in one line."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 import config
 
@@ -45,7 +48,7 @@ def test_impossible_values_are_named_as_they_are_typed(make, word):
 
 
 @pytest.mark.parametrize(("words", "expected"), [
-    (["--nosuch", "3"], "nosuch"),
+    (["--nosuch", "3"], "error: Unrecognized options: --nosuch, 3 (see --help)"),
     (["--training.epochs", "many"], "training.epochs"),
     (["--training.batch-size", "0"], "training.batch-size is 0"),
     (["--features.kind", "wavelet"], "wavelet"),
@@ -65,3 +68,16 @@ def test_help_names_every_group():
     assert done.returncode == 0
     for option in ("--training.epochs", "--features.n-mels", "--augmentation.vtlp", "--seed"):
         assert option in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no broken pipes")
+@pytest.mark.parametrize("words", [["--help"], ["hum.wav"]])
+def test_a_reader_that_leaves_ends_the_script_without_a_word(words, tmp_path):
+    soundfile.write(tmp_path / "hum.wav", np.sin(np.arange(8000) / 9), 8000)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, str(ROOT / "audio_recorder_analyzer.py"), *words],
+                          cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True,
+                          timeout=120)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
