@@ -41,6 +41,9 @@ def adapt(settings: EvaluationSettings) -> Report:
             *(item.subset(np.argsort(item.names)).right("vote") for item in (after, was)))
         statements.append(f"{name}: {only_after} clips only the adapted vote got right, "
                           f"{only_before} only the other (exact McNemar p = {p:.2g}).\n")
+    for state in ("a stranger", "adapted") if len(settings.speakers) > 1 else ():
+        groups[f"mean of {len(settings.speakers)}, {state}"] = scoring.macro(
+            [groups[f"{name}, {state}"] for name in settings.speakers])
     title = f"Adapting to {OWN_TAKES} own clips a digit"
     text = "\n".join([f"# {title}\n", "FSDD, one speaker left out, then adapted with the first "
                       f"{OWN_TAKES} takes of each digit; scored on the other takes; percent with "

@@ -42,14 +42,18 @@ def test_each_part_that_is_on_is_switched_off_once(make_settings, tmp_path, monk
 def test_adapting_scores_the_clips_that_were_not_its_own(make_settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = make_settings(
-        protocol="adapt", speakers=("ada",), models=("cnn",),
+        protocol="adapt", speakers=("ada", "bob"), models=("cnn",),
         model=config.ModelSettings(cnn_width=8), training=config.TrainingSettings(epochs=1))
     settings = dataclasses.replace(
         settings, data=dataclasses.replace(settings.data, corpora="fsdd"))
     evaluation.run(settings)
-    result = read_json(settings.results_dir / "adapt.json")
-    assert set(result["accuracy"]) == {"ada, a stranger", "ada, adapted"}
-    assert all(item["vote"]["total"] == 70 for item in result["accuracy"].values())
+    accuracy = read_json(settings.results_dir / "adapt.json")["accuracy"]
+    for state in ("a stranger", "adapted"):
+        ada, bob, mean = (accuracy.pop(f"{name}, {state}")["vote"]
+                          for name in ("ada", "bob", "mean of 2"))
+        assert (ada["total"], bob["total"], mean["total"]) == (70, 70, 140)
+        assert mean["value"] == pytest.approx((ada["value"] + bob["value"]) / 2)
+    assert not accuracy
     own = settings.results_dir / "adapt" / "seed0_ada" / "own"
     assert len(list(own.glob("*.wav"))) == 30
 
