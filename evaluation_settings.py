@@ -67,6 +67,11 @@ class EvaluationSettings:
     speakers: tuple[str, ...] = ("george", "nicolas")
     """FSDD speakers to leave out in turn (protocols augmentation and adapt)."""
 
+    def __post_init__(self) -> None:
+        if not 0 < len(self.speakers) == len(set(self.speakers)):
+            raise config.UserError("speakers is empty or names one twice: name each once, for "
+                                   "instance --speakers george nicolas")
+
     def chain(self, recording: bool) -> config.CleaningSettings | None:
         """The cleaning for whole recordings (True) or trimmed clips (False); None is without."""
         use = recording if self.clean == "auto" else self.clean == "on"

@@ -232,6 +232,8 @@ def run_script(*words, **environment):
 @pytest.mark.parametrize(("words", "code", "told"), [
     (["--protocol", "nosuch"], 2, "nosuch"),
     (["--decision.threshold", "2"], 2, "threshold"),
+    (["--protocol", "adapt", "--speakers"], 2, "speakers is empty"),
+    (["--protocol", "adapt", "--speakers", "george", "george"], 2, "names one twice"),
     (["--protocol", "unseen", "--decision.models-dir", "nosuch"], 1, "nosuch: no trained networks"),
 ])
 def test_mistakes_are_one_line_and_an_exit_code(words, code, told):
