@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 import config
-import files
+import utils
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
 
@@ -98,7 +98,7 @@ def write_audio(path: Path | str, waveform: np.ndarray, sample_rate: int) -> Non
 
     encoded = io.BytesIO()
     soundfile.write(encoded, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
-    with files.atomic_path(path) as temporary:
+    with utils.atomic_path(path) as temporary:
         temporary.write_bytes(encoded.getvalue())
 
 

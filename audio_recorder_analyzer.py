@@ -24,8 +24,8 @@ import tyro
 
 import audio_cleaning
 import audio_io
-import command_line
 import config
+import utils
 from audio_cleaning import Cleaned
 
 NOISY_DB, CLEAR_DB = 10.0, 20.0
@@ -91,7 +91,7 @@ class Report:
 def run(settings: AnalyzerSettings) -> int:
     """Analyse every recording asked for; bad files are told and skipped, and the exit code is 1."""
     if settings.list_devices:
-        import microphone
+        from live import microphone
 
         print(*microphone.list_devices() or ["no microphone found"], sep="\n")
         return 0
@@ -125,7 +125,7 @@ def open_recording(source: Path | None, settings: AnalyzerSettings) -> tuple[np.
     """
     if source is not None:
         return *audio_io.read_audio(source), str(source)
-    import microphone
+    from live import microphone
 
     print(f"recording {settings.seconds:g} s: speak now", file=sys.stderr, flush=True)
     try:
@@ -172,7 +172,7 @@ def analyze(waveform: np.ndarray, sample_rate: int, source: str = "recording",
 def advise(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned) -> list[str]:
     """Plain sentences on what to do better; never empty."""
     if not np.any(waveform):
-        import microphone
+        from live import microphone
 
         return ["nothing but zeros was recorded: the microphone is muted or may not be used; "
                 + microphone.permission_hint()]
@@ -245,4 +245,4 @@ def as_text(report: Report) -> str:
 
 
 if __name__ == "__main__":
-    command_line.main(run, AnalyzerSettings, __doc__)
+    utils.main(run, AnalyzerSettings, __doc__)

@@ -35,12 +35,11 @@ import tyro
 
 import audio_cleaning
 import audio_io
-import command_line
 import config
-import files
+import utils
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help does without it
-    from predictor import Prediction, Predictor
+    from recognition.predictor import Prediction, Predictor
 
 COLUMNS = {"path": str, "digit": int, "best_guess": int, "confidence": float, "accepted": bool,
            "cnn_digit": int, "cnn_confidence": float, "rnn_digit": int, "rnn_confidence": float,
@@ -149,7 +148,7 @@ def read_partial(path: Path, wanted: Row) -> dict[str, Row]:
         elif lines:
             print(f"{path.name} was made with other settings or networks: starting over",
                   file=sys.stderr)
-    files.write_text(path, "".join(json.dumps(item) + "\n" for item in [wanted, *rows.values()]))
+    utils.write_text(path, "".join(json.dumps(item) + "\n" for item in [wanted, *rows.values()]))
     return rows
 
 
@@ -255,7 +254,7 @@ def load_predictor(decision: config.DecisionSettings) -> Predictor:
     """The networks, loaded once in each process."""
     import torch
 
-    from predictor import Predictor
+    from recognition.predictor import Predictor
 
     torch.set_num_threads(1)  # processes share the cores; threads that wait for others cost more
     return Predictor(decision)
@@ -301,7 +300,7 @@ def append(journal: TextIO, rows: list[Row]) -> None:
 
 def write_table(rows: list[Row], path: Path) -> None:
     """Write rows as CSV, JSON lines or Parquet, atomically."""
-    with files.atomic_path(path) as temporary:
+    with utils.atomic_path(path) as temporary:
         if path.suffix.lower() == ".parquet":
             write_parquet(rows, temporary)
             return
@@ -340,4 +339,4 @@ def summarise(table: list[Row], speed: float, output: Path) -> int:
 
 
 if __name__ == "__main__":
-    command_line.main(run, BatchSettings, __doc__)
+    utils.main(run, BatchSettings, __doc__)

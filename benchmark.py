@@ -22,14 +22,13 @@ import numpy as np
 import audio_cleaning
 import audio_io
 import batch_inference
-import command_line
 import config
-import files
-import scoring
-import synthetic_speech
-from clips import Clips
-from recipe import Material, Recipe, window
-from robustness_protocols import disturbed
+import utils
+from corpora import synthetic
+from corpora.clips import Clips
+from protocols import scoring
+from protocols.robustness import disturbed
+from training.settings import Material, Recipe, window
 
 VOICES = config.SyntheticSettings.only(espeak_clips=300)
 """What is spoken for the measurement."""
@@ -66,7 +65,7 @@ def run(settings: BenchmarkSettings) -> None:
     """Time everything, print and write the table."""
     from tqdm import tqdm
 
-    clips = synthetic_speech.synthesize(VOICES, 0, config.AudioSettings().sample_rate)
+    clips = synthetic.synthesize(VOICES, 0, config.AudioSettings().sample_rate)
     with tempfile.TemporaryDirectory() as folder:
         lines = [*answering(settings, clips), *speaking(), *learning(clips),
                  *batches(settings, clips, Path(folder))]
@@ -95,7 +94,7 @@ def milliseconds(work: Callable[[], object], times: int) -> float:
 
 def answering(settings: BenchmarkSettings, clips: Clips) -> Iterator[Line]:
     """One clip at a time, as the live script answers it."""
-    from predictor import Predictor
+    from recognition.predictor import Predictor
 
     def turn(work: Callable[[np.ndarray], object]) -> Callable[[], float]:
         waveforms = iter(np.random.default_rng(0).permutation(len(clips)).tolist() * 1000)
@@ -124,7 +123,7 @@ def speaking() -> Iterator[Line]:
     def speed(engine: str, count: int) -> float:
         begun = time.perf_counter()
         wanted = config.SyntheticSettings.only(**{f"{engine}_clips": count})
-        clips = synthetic_speech.synthesize(wanted, 0, config.AudioSettings().sample_rate)
+        clips = synthetic.synthesize(wanted, 0, config.AudioSettings().sample_rate)
         return len(clips) / (time.perf_counter() - begun)
 
     for engine, count in (("espeak", 500), ("pico", 100), ("piper", 50), ("kokoro", 20)):
@@ -133,8 +132,8 @@ def speaking() -> Iterator[Line]:
 
 def learning(clips: Clips) -> Iterator[Line]:
     """One batch of training: making it, and what each network then does with it."""
-    from batches import Batches
-    from trainer import Trainer
+    from training.data import Batches
+    from training.trainer import Trainer
 
     recipe = Recipe()
     rows = np.arange(recipe.training.batch_size) % len(clips)
@@ -183,9 +182,9 @@ def write(figures: dict[tuple[str, str], list[float]], folder: Path) -> None:
                        "ratio_to_first": ratio})
     table = scoring.table(["what", "of that", "median", "from .. to", "ratio"], rows)
     print(table)
-    files.write_json(folder / "benchmark.json", {"figures": values, "record": files.run_record()})
-    files.write_text(folder / "benchmark.md", f"# How fast it is\n\n{table}")
+    utils.write_json(folder / "benchmark.json", {"figures": values, "record": utils.run_record()})
+    utils.write_text(folder / "benchmark.md", f"# How fast it is\n\n{table}")
 
 
 if __name__ == "__main__":
-    command_line.main(run, BenchmarkSettings, __doc__)
+    utils.main(run, BenchmarkSettings, __doc__)

@@ -2,7 +2,7 @@
 
 Change the number of mel bands, the number of epochs or the strength of the augmentation here, or on
 the command line of any script: ``python train.py --training.epochs 30 --features.n-mels 64``.
-Each group checks its own values; :mod:`command_line` turns a mistake into one line.
+Each group checks its own values; :mod:`utils` turns a mistake into one line.
 """
 
 from __future__ import annotations

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 
 import audio_io
-import command_line
 import config
-import fsdd_archive
-import fsdd_download
-from clips import INT16_SCALE, Clips, concatenate
+import utils
+from corpora import download, fsdd_archive
+from corpora.clips import INT16_SCALE, Clips, concatenate
 from splits import Split, make_split, official_split, random_split, speaker_split
 
 __all__ = ["Clips", "Split", "load_folder", "load_fsdd", "load_noise", "load_training_clips",
@@ -86,8 +85,8 @@ def find_fsdd(data: config.DataSettings) -> Path:
     archive = data.root / "fsdd-1.0.10.zip"
     try:
         if not archive.exists():
-            fsdd_download.download(data.fsdd_url, archive)
-    except fsdd_download.DownloadError as error:
+            download.fetch(data.fsdd_url, archive)
+    except download.DownloadError as error:
         raise config.UserError(f"{error}; {ways}") from None
     try:
         fsdd_archive.unpack(archive, data.root / FSDD_FOLDER)
@@ -256,7 +255,7 @@ def _corpus(name: str, data: config.DataSettings, audio: config.AudioSettings,
 def _synthetic(data: config.DataSettings, audio: config.AudioSettings,
                synthetic: config.SyntheticSettings, seed: int) -> Clips:
     try:
-        from synthetic_speech import synthesize  # loads speech synthesisers: only if asked for
+        from corpora.synthetic import synthesize  # loads speech synthesisers: only if asked for
 
         return synthesize(synthetic, seed, audio.sample_rate, data.root / "cache")
     except ImportError as error:
@@ -319,4 +318,4 @@ def describe(clips: Clips) -> str:
 
 
 if __name__ == "__main__":
-    command_line.main(run, LoaderSettings, __doc__)
+    utils.main(run, LoaderSettings, __doc__)

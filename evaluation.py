@@ -16,24 +16,21 @@ from __future__ import annotations
 
 import time
 
-import ablation_protocols
-import adaptation_protocol
-import command_line
-import evaluation_protocols
-import robustness_protocols
-from evaluation_settings import EvaluationSettings
+import utils
+from protocols import ablation, accuracy, adaptation, robustness
+from protocols.common import EvaluationSettings
 
 PROTOCOLS = {
-    "official": evaluation_protocols.official,
-    "seeds": evaluation_protocols.seeds,
-    "speaker": evaluation_protocols.speaker,
-    "unseen": evaluation_protocols.unseen,
-    "noise": robustness_protocols.noise,
-    "reject": robustness_protocols.reject,
-    "calibration": robustness_protocols.calibration,
-    "augmentation": ablation_protocols.augmentation,
-    "cleaning": ablation_protocols.cleaning,
-    "adapt": adaptation_protocol.adapt,
+    "official": accuracy.official,
+    "seeds": accuracy.seeds,
+    "speaker": accuracy.speaker,
+    "unseen": accuracy.unseen,
+    "noise": robustness.noise,
+    "reject": robustness.reject,
+    "calibration": robustness.calibration,
+    "augmentation": ablation.augmentation,
+    "cleaning": ablation.cleaning,
+    "adapt": adaptation.adapt,
 }
 
 
@@ -49,4 +46,4 @@ def run(settings: EvaluationSettings) -> None:
 
 
 if __name__ == "__main__":
-    command_line.main(run, EvaluationSettings, __doc__)
+    utils.main(run, EvaluationSettings, __doc__)

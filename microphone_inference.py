@@ -30,13 +30,13 @@ from pathlib import Path
 import numpy as np
 
 import audio_io
-import command_line
 import config
-import microphone
-from endpointing import Endpointer, LowDelayResampler, Utterance
-from listening import Answer, Listener, add_timing
-from recording_store import RecordingStore
-from terminal import Keyboard, Terminal, quiet_libraries
+import utils
+from live import microphone
+from live.endpointing import Endpointer, LowDelayResampler, Utterance
+from live.recording_store import RecordingStore
+from live.terminal import Keyboard, Terminal, quiet_libraries
+from recognition.recognizer import Answer, Listener, add_timing
 
 RETRY_SECONDS = (1.0, 2.0, 4.0)
 """s waited before each new try of a microphone that has vanished."""
@@ -336,4 +336,4 @@ class HandsFree:
 
 
 if __name__ == "__main__":
-    command_line.main(run, LiveScriptSettings, __doc__)
+    utils.main(run, LiveScriptSettings, __doc__)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import config
-from clips import Clips
+from corpora.clips import Clips
 
 OFFICIAL_TEST_TAKES = 5
 """Takes 0 to 4 of each digit and speaker are FSDD's test set, says its README."""

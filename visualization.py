@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import config
-import files
+import utils
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from audio_cleaning import Cleaned
-    from predictor import Prediction
+    from recognition.predictor import Prediction
 
 DPI = 120
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5d5d5d")
@@ -53,7 +53,7 @@ def _figure(width: float, height: float, title: str = "") -> Figure:
 
 
 def _save(figure: Figure, path: Path | str) -> Path:
-    with files.atomic_path(path) as temporary:
+    with utils.atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
     return Path(path)
 
@@ -133,7 +133,7 @@ def plot_reliability(panels: Mapping[str, Mapping[str, Any]], path: Path | str, 
 
     Parameters
     ----------
-    panels : panel name -> curve name -> :class:`metrics.Calibration` (or anything with arrays
+    panels : panel name -> curve name -> a calibration curve (anything with arrays
         ``confidence``, ``accuracy``, ``count`` by bin, and ``error``)
     """
     figure = _figure(4.6 * len(panels), 5.6, title)

@@ -16,8 +16,8 @@ import soundfile
 
 import config
 import dataset_loader
-import fsdd_archive
-from clips import Clips
+from corpora import fsdd_archive
+from corpora.clips import Clips
 
 RATE = 8000
 SPEAKERS = ("ada", "bob")

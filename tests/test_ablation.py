@@ -7,11 +7,11 @@ import pytest
 import torch
 from untrained import read_json, settings_maker
 
-import ablation_protocols
 import audio_augmentation
-import augmentation_figure
 import config
 import evaluation
+from protocols import ablation
+from training import augmentation_figure
 
 
 @pytest.fixture
@@ -59,19 +59,19 @@ def test_adapting_scores_the_clips_that_were_not_its_own(make_settings, tmp_path
 
 
 def test_cleaning_is_tried_stage_by_stage(make_settings, monkeypatch):
-    monkeypatch.setattr(ablation_protocols, "ABLATION_SNR_DB", (None, 0))
-    monkeypatch.setattr(ablation_protocols, "EVERY", 5)
+    monkeypatch.setattr(ablation, "ABLATION_SNR_DB", (None, 0))
+    monkeypatch.setattr(ablation, "EVERY", 5)
     settings = make_settings(protocol="cleaning")
     evaluation.run(settings)
     result = read_json(settings.results_dir / "cleaning.json")
-    assert set(result["chains"]) == set(ablation_protocols.chains(settings.cleaning))
+    assert set(result["chains"]) == set(ablation.chains(settings.cleaning))
     for levels in result["chains"].values():
         clean, noisy = (level["accuracy"] for level in levels)
         assert noisy["total"] == 3 * clean["total"] == 3 * result["clips"]
 
 
 def test_every_chain_differs_from_the_one_that_is_set():
-    chains = ablation_protocols.chains(config.CleaningSettings())
+    chains = ablation.chains(config.CleaningSettings())
     default = chains.pop("as set")
     assert all(chain != default for chain in chains.values())
 

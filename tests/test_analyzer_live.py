@@ -14,12 +14,12 @@ from virtual_microphone import (  # noqa: F401  pytest finds the fixture by its 
 )
 
 import audio_io
-import synthetic_speech
+from corpora import synthetic
 
 
 @pytest.mark.slow
 def test_a_word_is_recorded_measured_and_saved(speaker: VirtualMicrophone, tmp_path):
-    waveform, rate = synthetic_speech.espeak_speak("seven")
+    waveform, rate = synthetic.espeak_speak("seven")
     word = (waveform * (0.3 / np.abs(waveform).max())).astype(np.float32)
     analyser = subprocess.Popen(
         [sys.executable, "audio_recorder_analyzer.py", "--seconds", "6", "--json",

@@ -147,7 +147,7 @@ def test_mistakes_are_one_line(tmp_path):
 
 
 def test_a_lost_microphone_leaves_what_was_recorded(monkeypatch, capsys):
-    import microphone
+    from live import microphone
 
     def lose(seconds, device=None, sample_rate=None):
         raise microphone.DeviceLost("the microphone stopped", kept, RATE)

@@ -23,7 +23,7 @@ import batch_inference
 import config
 import models
 from batch_inference import COLUMNS, BatchSettings
-from predictor import Checkpoint, Predictor, save_checkpoint
+from recognition.predictor import Checkpoint, Predictor, save_checkpoint
 
 ROOT = Path(batch_inference.__file__).parent
 ARCHIVE = os.environ.get("FSDD_ARCHIVE")

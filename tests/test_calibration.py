@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import calibration
 import config
+from recognition import calibration
 
 
 def draw(temperature: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clips import Clips, concatenate, to_int16
+from corpora.clips import Clips, concatenate, to_int16
 
 LENGTHS = st.lists(st.integers(0, 20), max_size=12)
 

@@ -18,7 +18,7 @@ from conftest import RATE, WRAPPER, beep, spread, wav_bytes, zip_bytes
 import audio_io
 import config
 import dataset_loader
-import fsdd_archive
+from corpora import fsdd_archive
 from dataset_loader import load_folder, load_fsdd, load_noise, load_training_clips
 
 ROOT = Path(__file__).parent.parent
@@ -45,7 +45,7 @@ def named(data: config.DataSettings, small_release: dict[str, bytes],
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsdd_download.BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr("corpora.download.BACK_OFF_SECONDS", 0.0)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -284,7 +284,7 @@ def test_fsdd_asked_for_by_name_must_be_there(data, no_pause):
 
 def break_espeak(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)  # importing it raises ImportError
-    for name in ("synthetic_speech", "synthetic_speakers", "espeak"):
+    for name in ("corpora.synthetic", "synthesis.speakers", "synthesis.espeak"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import audio_io
 from config import LiveSettings
-from endpointing import SILENCE_DBFS, Endpointer, LowDelayResampler, Utterance
+from live.endpointing import SILENCE_DBFS, Endpointer, LowDelayResampler, Utterance
 
 RATE = 8000
 rng = np.random.default_rng(3)

@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import config
-import espeak
-import espeak_voices
-import other_words
-import synthetic_speech
+from corpora import synthetic
+from synthesis import espeak, espeak_voices, vocabulary
 
 DIGIT_SOUNDS = {  # General American, without stress marks
     "zero": "ziəɹoʊ", "one": "wʌn", "two": "tuː", "three": "θɹiː", "four": "fɔːɹ", "five": "faɪv",
@@ -34,8 +32,8 @@ def test_espeak_pronounces_the_digits(engine, word, sounds):
 def test_espeak_speaks_as_told(engine):
     normal = engine.speak("seven", rate=150)
     assert normal.dtype == np.float32 and 0.05 < np.abs(normal).max() <= 1
-    slow = synthetic_speech.trim(engine.speak("seven", rate=100), 22050, -40, (0, 0))
-    fast = synthetic_speech.trim(engine.speak("seven", rate=250), 22050, -40, (0, 0))
+    slow = synthetic.trim(engine.speak("seven", rate=100), 22050, -40, (0, 0))
+    fast = synthetic.trim(engine.speak("seven", rate=250), 22050, -40, (0, 0))
     assert len(slow) > 1.4 * len(fast)
     low, high = pitch_of(engine.speak("nine", pitch=10)), pitch_of(engine.speak("nine", pitch=95))
     assert high > 1.4 * low
@@ -65,7 +63,7 @@ def test_a_fresh_espeak_is_in_its_first_state():
                 for word in ("six", "seven", "six")]
 
     first = conversation()
-    synthetic_speech.espeak_speak("something else", "en+f3")
+    synthetic.espeak_speak("something else", "en+f3")
     for one, other in zip(first, conversation(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -83,7 +81,7 @@ def test_made_up_voices_can_be_spoken_with_and_differ(engine):
 def test_espeak_missing_is_one_line_that_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)  # "import" fails
     with pytest.raises(config.UserError, match="pip install espeakng-loader"):
-        synthetic_speech.synthesize(config.SyntheticSettings(), seed=1, sample_rate=8000)
+        synthetic.synthesize(config.SyntheticSettings(), seed=1, sample_rate=8000)
 
 
 @pytest.mark.parametrize("broken", ["library", "data"])
@@ -116,7 +114,7 @@ def test_respelling_keeps_what_the_language_has_and_changes_the_rest():
 def test_every_accent_says_every_digit_at_a_usual_length(engine, language):
     pronounce = espeak_voices._foreign(engine, language, np.random.default_rng(3))
     for word in config.DIGIT_WORDS:
-        waveform = synthetic_speech.trim(engine.speak(pronounce(word), language, rate=150), 22050,
+        waveform = synthetic.trim(engine.speak(pronounce(word), language, rate=150), 22050,
                                          -40, (0, 0))
         assert 0.12 < len(waveform) / 22050 < 1.1, f"{language}: {pronounce(word)}"
 
@@ -125,9 +123,9 @@ def test_every_accent_says_every_digit_at_a_usual_length(engine, language):
 
 def test_no_other_word_sounds_like_a_digit(engine):
     digits = {sounds(engine, word) for word in config.DIGIT_WORDS} | {"oʊ", "tɹiː", "fɹiː", "sɛks"}
-    for word in (*other_words.WORDS, *other_words.LETTERS):
+    for word in (*vocabulary.WORDS, *vocabulary.LETTERS):
         assert sounds(engine, word) not in digits, word
-    assert len(set(other_words.WORDS)) == len(other_words.WORDS) >= 250
+    assert len(set(vocabulary.WORDS)) == len(vocabulary.WORDS) >= 250
 
 
 def sounds(engine, word):
@@ -137,6 +135,6 @@ def sounds(engine, word):
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_random_texts_are_short_and_no_digits(seed):
-    text = other_words.random_text(np.random.default_rng(seed))
+    text = vocabulary.random_text(np.random.default_rng(seed))
     assert text and len(text) < 30
     assert not set(text.lower().split()) & {*config.DIGIT_WORDS, "to", "too", "for", "won", "ate"}

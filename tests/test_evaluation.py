@@ -15,12 +15,9 @@ from untrained import read_json, save_networks, settings_maker, write_beeps
 
 import config
 import evaluation
-import evaluation_protocols
-import evaluation_settings
-import fsdd_download
-import robustness_protocols
-import scoring
-from predictor import Predictor
+from corpora import download
+from protocols import accuracy, common, robustness, scoring
+from recognition.predictor import Predictor
 
 MAIN = Path(evaluation.__file__).parent
 
@@ -76,7 +73,7 @@ def test_official_writes_every_file_and_they_agree(make_settings, capsys):
 
 
 def test_two_runs_give_the_same_scores(make_settings):
-    reports = [evaluation_protocols.official(make_settings()).data for _ in range(2)]
+    reports = [accuracy.official(make_settings()).data for _ in range(2)]
     for report in reports:
         report.pop("latency_ms")
     assert scoring.plain(reports[0]) == scoring.plain(reports[1])
@@ -84,13 +81,13 @@ def test_two_runs_give_the_same_scores(make_settings):
 
 def test_timing_leaves_the_threads_as_they_were(make_settings, small_clips):
     before = torch.get_num_threads()
-    evaluation_protocols.time_clips(Predictor(make_settings().decision), small_clips)
+    accuracy.time_clips(Predictor(make_settings().decision), small_clips)
     assert torch.get_num_threads() == before
 
 
 def test_networks_that_saw_the_test_takes_are_told_of(make_settings, tmp_path):
     save_networks(tmp_path / "models", protocol="random")
-    assert "Warning" in evaluation_protocols.official(make_settings()).text
+    assert "Warning" in accuracy.official(make_settings()).text
 
 
 def test_cleaning_can_be_forced_on_and_off(make_settings):
@@ -104,12 +101,12 @@ def test_cleaning_can_be_forced_on_and_off(make_settings):
 def test_without_fsdd_made_up_speakers_are_scored_with_a_warning(make_settings, tmp_path, capsys,
                                                                  monkeypatch):
     pytest.importorskip("espeakng_loader")
-    monkeypatch.setattr(fsdd_download, "BACK_OFF_SECONDS", 0.0)
-    monkeypatch.setattr(evaluation_settings, "HELD_OUT_DIGITS", dataclasses.replace(
-        evaluation_settings.HELD_OUT_DIGITS, espeak_clips=40))
+    monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr(common, "HELD_OUT_DIGITS", dataclasses.replace(
+        common.HELD_OUT_DIGITS, espeak_clips=40))
     data = config.DataSettings(fsdd_archive=None, root=tmp_path / "empty",
                                fsdd_url="http://127.0.0.1:9/fsdd.zip")
-    report = evaluation_protocols.official(make_settings(data=data))
+    report = accuracy.official(make_settings(data=data))
     assert "WARNING: no FSDD" in capsys.readouterr().out
     assert report.data["test_set"].startswith("synthetic") and report.data["clips"] == 40
     assert report.text.startswith("# synthetic")
@@ -119,12 +116,12 @@ def test_a_broken_archive_that_was_named_is_an_error(make_settings, tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"PK no archive")
     data = config.DataSettings(fsdd_archive=tmp_path / "broken.zip", root=tmp_path / "data")
     with pytest.raises(config.UserError, match="broken"):
-        evaluation_protocols.official(make_settings(data=data))
+        accuracy.official(make_settings(data=data))
 
 
 def test_seeds_are_averaged(make_settings, tmp_path):
     folders = [save_networks(tmp_path / f"seed{seed}", seed=seed) for seed in range(3)]
-    report = evaluation_protocols.seeds(make_settings(models_dirs=(*folders, folders[0])))
+    report = accuracy.seeds(make_settings(models_dirs=(*folders, folders[0])))
     assert len(report.data["seeds"]) == 3  # a folder named twice counts once
     values = [item["vote"].value for item in report.data["seeds"].values()]
     assert report.data["mean"]["vote"].value == pytest.approx(np.mean(values))
@@ -134,15 +131,15 @@ def test_seeds_are_averaged(make_settings, tmp_path):
 
 def test_seeds_need_folders_with_the_same_networks(make_settings, tmp_path):
     with pytest.raises(config.UserError, match="--models-dirs"):
-        evaluation_protocols.seeds(make_settings())
+        accuracy.seeds(make_settings())
     folders = (tmp_path / "models", save_networks(tmp_path / "one", names=("cnn",)))
     with pytest.raises(config.UserError, match="different networks"):
-        evaluation_protocols.seeds(make_settings(models_dirs=folders))
+        accuracy.seeds(make_settings(models_dirs=folders))
 
 
 def test_unseen_averages_over_corpora_and_skips_bad_files(make_settings, tmp_path, capsys,
                                                           monkeypatch):
-    monkeypatch.setattr(evaluation_protocols, "LARGE_CORPUS", 10)
+    monkeypatch.setattr(accuracy, "LARGE_CORPUS", 10)
     strangers = tmp_path / "strangers"
     write_beeps(strangers / "few", [f"{digit}_eve_0" for digit in range(3)])
     write_beeps(strangers / "many", [f"{digit}_{name}_1" for digit in range(10)
@@ -170,21 +167,21 @@ def test_unseen_averages_over_corpora_and_skips_bad_files(make_settings, tmp_pat
 
 def test_a_flat_folder_is_one_corpus(make_settings, tmp_path):
     folder = write_beeps(tmp_path / "mine", ["1_eve_0", "two_eve_0"])
-    report = evaluation_protocols.unseen(make_settings(unseen_dir=folder, clean="off"))
+    report = accuracy.unseen(make_settings(unseen_dir=folder, clean="off"))
     assert report.data["clips"] == 2 and list(report.data["by_corpus"]) == ["mine"]
 
 
 def test_folders_that_are_missing_or_hold_nothing(make_settings, tmp_path):
     with pytest.raises(config.UserError, match="UNSEEN_SPEAKERS_DIR"):
-        evaluation_protocols.unseen(make_settings())
+        accuracy.unseen(make_settings())
     with pytest.raises(config.UserError, match="no such folder"):
-        evaluation_protocols.unseen(make_settings(unseen_dir=tmp_path / "nosuch"))
+        accuracy.unseen(make_settings(unseen_dir=tmp_path / "nosuch"))
     with pytest.raises(config.UserError, match="no usable clips"):
-        evaluation_protocols.unseen(make_settings(
+        accuracy.unseen(make_settings(
             unseen_dir=write_beeps(tmp_path / "dogs", ["dog_eve_0"])))
     (tmp_path / "noise").mkdir()
     with pytest.raises(config.UserError, match="noise"):
-        robustness_protocols.noise(make_settings(noise_dir=tmp_path / "noise"))
+        robustness.noise(make_settings(noise_dir=tmp_path / "noise"))
 
 
 @pytest.mark.slow
@@ -213,12 +210,12 @@ def test_leave_one_speaker_out_trains_once_and_resumes(make_settings, tmp_path, 
 
 def test_folds_of_other_settings_are_not_taken(make_settings):
     settings = make_settings()
-    key = evaluation_protocols.fold_key(settings)
-    assert key == evaluation_protocols.fold_key(dataclasses.replace(settings, seed=3))
+    key = accuracy.fold_key(settings)
+    assert key == accuracy.fold_key(dataclasses.replace(settings, seed=3))
     for changed in ({"clean": "on"}, {"training": config.TrainingSettings(epochs=2)},
                     {"models": ("cnn",)}, {"features": config.FeaturesSettings(n_mels=32)}):
         other = dataclasses.replace(settings, **changed)
-        assert evaluation_protocols.fold_key(other) != key
+        assert accuracy.fold_key(other) != key
 
 
 def run_script(*words, **environment):

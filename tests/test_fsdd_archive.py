@@ -16,8 +16,8 @@ from conftest import WRAPPER, data_path, spread, tar_bytes, wav_bytes, zip_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import fsdd_archive
-from fsdd_archive import DataError, read_verified
+from corpora import fsdd_archive
+from corpora.fsdd_archive import DataError, read_verified
 
 PACKERS = {"fsdd.zip": zip_bytes, "fsdd.tar.gz": tar_bytes}
 RECORDINGS = WRAPPER + "recordings/"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-import metrics
+from protocols import metrics
 
 
 @pytest.mark.parametrize(("right", "total"), [(0, 1), (0, 300), (298, 300), (300, 300), (7, 10)])

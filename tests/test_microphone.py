@@ -14,9 +14,9 @@ import pytest
 from virtual_microphone import VirtualMicrophone, speaker_fixture  # noqa: F401  found by name
 
 import audio_io
-import microphone
 from config import UserError
-from microphone import Device, DeviceLost, Microphone, MicrophoneError, choose_device
+from live import microphone
+from live.microphone import Device, DeviceLost, Microphone, MicrophoneError, choose_device
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICES = [Device(0, "HDA Intel PCH: ALC257 Analog", "ALSA", 2, 44100, False),
@@ -63,7 +63,7 @@ def test_each_system_has_its_own_place_for_permission(platform, place):
 
 
 def test_portaudio_is_not_imported_before_it_is_used():
-    done = in_new_process("import sys, microphone; print('sounddevice' in sys.modules)")
+    done = in_new_process("import sys; from live import microphone; print('sounddevice' in sys.modules)")
     assert done.stdout.strip() == "False"
 
 
@@ -74,7 +74,7 @@ def test_portaudio_is_not_imported_before_it_is_used():
 def test_missing_portaudio_says_how_to_install_it(sabotage, texts):
     if sys.platform != "linux":
         pytest.skip("other systems' wheels carry PortAudio with them")
-    done = in_new_process(f"{sabotage}\nimport microphone, config\n"
+    done = in_new_process(f"{sabotage}\nfrom live import microphone; import config\n"
                           "try:\n    microphone.list_devices()\n"
                           "except config.UserError as error:\n    print(error)")
     assert done.returncode == 0, done.stderr

@@ -14,13 +14,13 @@ import pytest
 
 import audio_cleaning
 import audio_io
-import command_line
 import config
-import listening
-from listening import Answer, Listener
+import utils
+from live.plot_process import PlotWorker
+from live.recording_store import RecordingStore, append_line, next_take
 from microphone_inference import LiveScriptSettings, as_digit
-from plot_worker import PlotWorker
-from recording_store import RecordingStore, append_line, next_take
+from recognition import recognizer
+from recognition.recognizer import Answer, Listener
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "saved_models"
@@ -103,7 +103,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
 
 
 def remarks(sound: np.ndarray, live: bool = False, rate: int = RATE) -> list[str]:
-    return listening.remark(sound, rate, audio_cleaning.clean(sound, rate), live)
+    return recognizer.remark(sound, rate, audio_cleaning.clean(sound, rate), live)
 
 
 @pytest.mark.parametrize(("sound", "text"), [
@@ -303,7 +303,7 @@ def test_a_plot_process_that_dies_stops_nothing(answer, tmp_path):
 
 
 def test_device_on_top_or_in_its_group_is_the_same():
-    parse = command_line.parse_arguments
+    parse = utils.parse_arguments
     top = parse(LiveScriptSettings, "", ["--device", "usb", "--wav", "a.wav", "b.wav"])
     assert top.device == "usb" and top.wav == (Path("a.wav"), Path("b.wav"))
     assert parse(LiveScriptSettings, "", ["--live.device", "usb"]).live.device == "usb"

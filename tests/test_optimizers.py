@@ -6,7 +6,7 @@ from torch import nn
 
 import config
 import models
-import optimizers
+from training import optimizers
 
 
 @pytest.mark.parametrize("shape", [(16, 48), (64, 320), (256, 64)])

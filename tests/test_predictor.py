@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import config
 import models
-from predictor import Checkpoint, Predictor, load_checkpoint, save_checkpoint, vote
+from recognition.predictor import Checkpoint, Predictor, load_checkpoint, save_checkpoint, vote
 
 RATE = 8000
 

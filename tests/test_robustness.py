@@ -7,11 +7,9 @@ from untrained import read_json, save_networks, settings_maker, write_beeps
 
 import audio_io
 import config
-import disturbances
 import evaluation
-import evaluation_settings
-import robustness_protocols
-from predictor import Predictor
+from protocols import common, noise_generation, robustness
+from recognition.predictor import Predictor
 
 
 @pytest.fixture
@@ -21,7 +19,7 @@ def make_settings(tmp_path, small_release):
 
 @pytest.mark.slow
 def test_noise_covers_every_condition(make_settings, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(robustness_protocols, "SNR_DB", (10, 0))
+    monkeypatch.setattr(robustness, "SNR_DB", (10, 0))
     noises = tmp_path / "noise"
     audio_io.write_audio(noises / "short.wav", np.random.default_rng(0).normal(0, 0.1, 100), RATE)
     settings = make_settings(protocol="noise", noise_dir=noises)
@@ -29,7 +27,7 @@ def test_noise_covers_every_condition(make_settings, tmp_path, monkeypatch, caps
     rows = read_json(settings.results_dir / "noise.json")["conditions"]
     conditions = {(row["noise"], row["snr_db"], row["cleaning"]) for row in rows}
     assert conditions == {("none", None, True), ("none", None, False)} | {
-        (kind, snr, chain) for kind in disturbances.NOISES for snr in (10, 0)
+        (kind, snr, chain) for kind in noise_generation.NOISES for snr in (10, 0)
         for chain in (True, False)}
     assert all(row["low"] <= row["accuracy"] <= row["high"] and row["total"] == 100 for row in rows)
     assert "What cleaning changes for the vote" in capsys.readouterr().out
@@ -39,12 +37,12 @@ def test_noise_is_repeatable_and_the_same_at_every_level(small_clips):
     clips = small_clips.subset([0, 1])
 
     def noisy(snr, seed=0):
-        return list(robustness_protocols.disturbed(clips, "pink", snr, seed, []))
+        return list(robustness.disturbed(clips, "pink", snr, seed, []))
 
     first = noisy(0)
     np.testing.assert_array_equal(first[1], noisy(0)[1])
     assert not np.array_equal(first[1], noisy(0, seed=1)[1])
-    clean = list(robustness_protocols.disturbed(clips, "none", None, 0, []))
+    clean = list(robustness.disturbed(clips, "none", None, 0, []))
     ratio = (first[0] - clean[0]) / (noisy(20)[0] - clean[0])
     np.testing.assert_allclose(ratio, 10, rtol=1e-2)
     assert len(clean[0]) == len(clips.waveform(0)) + 2 * 2000
@@ -56,7 +54,7 @@ def test_noise_that_was_trained_on_is_told_of(make_settings, tmp_path, capsys):
     save_networks(tmp_path / "models",
                   settings={"augmentation": {"noise_dir": str(noises / "a")}})
     settings = make_settings(noise_dir=noises)
-    robustness_protocols.noise_recordings(settings, Predictor(settings.decision))
+    robustness.noise_recordings(settings, Predictor(settings.decision))
     assert "too good" in capsys.readouterr().out
 
 
@@ -78,7 +76,7 @@ def test_reject_counts_what_is_accepted_at_both_thresholds(make_settings, tmp_pa
 
 
 def test_acceptance_needs_confidence_and_that_no_digit_did_not_win():
-    shares = robustness_protocols.acceptance(np.array([0.0, 0.2, 0.9]), {"all": 0.0, "half": 0.5})
+    shares = robustness.acceptance(np.array([0.0, 0.2, 0.9]), {"all": 0.0, "half": 0.5})
     assert [item.right for item in shares.values()] == [2, 1]
 
 
@@ -89,7 +87,7 @@ def test_calibration_before_and_after_temperature(make_settings):
     assert set(result["calibration"]) == {"validation", "FSDD official test"}
     test = result["calibration"]["FSDD official test"]
     predictor = Predictor(settings.decision)
-    held = evaluation_settings.held_out(settings, predictor)
+    held = common.held_out(settings, predictor)
     clips = np.stack([predictor.prepare(held.test.waveform(i)) for i in range(len(held.test))])
     for stage, calibrated in (("before", False), ("after", True)):
         posteriors = predictor.posteriors(clips, calibrated=calibrated)["cnn"][:, :config.REJECT]

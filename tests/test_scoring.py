@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-import metrics
-import scoring
-from scoring import Answers
+from protocols import metrics, scoring
+from protocols.scoring import Answers
 
 
 def answers(cnn, rnn, vote, digits=None, **changes):

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import config
-from clips import Clips
+from corpora.clips import Clips
 from splits import Split, make_split, official_split, random_split, speaker_split
 
 FRACTIONS = st.floats(0.02, 0.5)

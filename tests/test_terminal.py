@@ -19,7 +19,7 @@ from virtual_microphone import (  # noqa: F401  pytest finds the fixture by its 
     speaker_fixture,
 )
 
-import terminal
+from live import terminal
 
 
 def test_the_meter_shows_level_and_clipping():

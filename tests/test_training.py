@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import audio_io
-import command_line
 import config
-from predictor import load_checkpoint
-from recipe import Recipe
-from training import train
+import utils
+from recognition.predictor import load_checkpoint
+from train import train
+from training.settings import Recipe
 
 ROOT = Path(__file__).parent.parent
 RATE = 8000
@@ -54,7 +54,7 @@ def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:
 
 
 def recipe(tones: Path, out: Path, *more: str) -> Recipe:
-    return command_line.parse_arguments(Recipe, "", words(tones, out, *more))
+    return utils.parse_arguments(Recipe, "", words(tones, out, *more))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

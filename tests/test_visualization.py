@@ -6,10 +6,10 @@ import threading
 import numpy as np
 import pytest
 
-import metrics
 import visualization
 from audio_cleaning import clean
-from predictor import Opinion, Prediction
+from protocols import metrics
+from recognition.predictor import Opinion, Prediction
 
 RATE = 8000
 

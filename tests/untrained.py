@@ -9,8 +9,8 @@ from conftest import beep, wav_bytes, zip_bytes
 import config
 import models
 from audio_feature_extraction import FrontEnd, fit_duration, normalize_level
-from evaluation_settings import EvaluationSettings
-from predictor import Checkpoint, save_checkpoint
+from protocols.common import EvaluationSettings
+from recognition.predictor import Checkpoint, save_checkpoint
 
 RATE = 8000
 

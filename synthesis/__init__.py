@@ -1,0 +1,1 @@
+"""Speech synthesisers, the speakers made with them, and the words they say."""

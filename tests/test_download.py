@@ -1,0 +1,266 @@
+"""The download against a real HTTP server that misbehaves in every way servers do."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from conftest import zip_bytes
+
+import config
+import dataset_loader
+import utils
+from corpora import download, fsdd_archive
+from corpora.download import DownloadError, fetch
+
+CONTENT = bytes(range(256)) * 2000
+HALF = len(CONTENT) // 2
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers by the server's plan: one word a request, the last one for all further ones."""
+
+    def do_GET(self) -> None:
+        server = self.server
+        server.requests.append(self.headers.get("Range"))
+        word = server.plan.pop(0) if len(server.plan) > 1 else server.plan[0]
+        if word.isdigit():
+            self.send_error(int(word))
+            return
+        getattr(self, f"answer_{word}")(server.content)
+
+    def answer_whole(self, content: bytes) -> None:
+        self._send(200, content, len(content))
+
+    def answer_range(self, content: bytes) -> None:
+        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
+        self._send(206, content[start:], len(content) - start,
+                   f"bytes {start}-{len(content) - 1}/{len(content)}")
+
+    def answer_wrongrange(self, content: bytes) -> None:
+        self._send(206, content[5:], len(content) - 5, f"bytes 5-{len(content) - 1}/{len(content)}")
+
+    def answer_complete(self, content: bytes) -> None:
+        self._send(416, b"", 0, f"bytes */{len(content)}")
+
+    def answer_cut(self, content: bytes) -> None:
+        self._send(200, content[:len(content) // 2], len(content))
+
+    def answer_stall(self, content: bytes) -> None:
+        self._send(200, content[:len(content) // 2], len(content))
+        self.server.released.wait(20)
+
+    def answer_mute(self, content: bytes) -> None:
+        self.server.released.wait(20)
+
+    def _send(self, status: int, body: bytes, length: int, place: str | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        if place:
+            self.send_header("Content-Range", place)
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.plan, self.requests, self.content = ["whole"], [], CONTENT
+        self.released = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_port}/v1.0.10.zip"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.02)
+    monkeypatch.setattr(download, "STALL_SECONDS", 0.3)
+    running = Server()
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield running
+    running.released.set()
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "fsdd.zip"
+
+
+def partial_of(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def test_a_whole_file_arrives_under_its_name_with_a_bar_in_bytes(server, target, capsys):
+    fetch(server.url, target)
+    assert target.read_bytes() == CONTENT
+    assert os.listdir(target.parent) == ["fsdd.zip"]
+    assert re.search(r"512k/512k .*B/s", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("word", ["cut", "stall"])
+def test_a_broken_or_stalled_connection_is_resumed_where_it_broke(server, target, word):
+    server.plan = [word, "range"]
+    fetch(server.url, target)
+    assert target.read_bytes() == CONTENT
+    first, second = server.requests
+    assert first is None
+    start = int(re.fullmatch(r"bytes=(\d+)-", second)[1])
+    assert HALF - download.CHUNK_BYTES < start <= HALF
+
+
+def test_a_server_without_ranges_sends_it_all_again(server, target):
+    server.plan = ["cut", "whole"]
+    fetch(server.url, target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_what_an_earlier_run_left_is_resumed(server, target):
+    target.parent.mkdir()
+    partial_of(target).write_bytes(CONTENT[:1000])
+    server.plan = ["range"]
+    fetch(server.url, target)
+    assert target.read_bytes() == CONTENT and server.requests == ["bytes=1000-"]
+
+
+def test_a_partial_file_that_is_complete_is_taken(server, target):
+    target.parent.mkdir()
+    partial_of(target).write_bytes(CONTENT)
+    server.plan = ["complete"]
+    assert fetch(server.url, target).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("word", ["wrongrange", "complete"])
+def test_a_partial_file_that_does_not_fit_is_dropped(server, target, word):
+    target.parent.mkdir()
+    partial_of(target).write_bytes(b"x" * 1000)
+    server.plan = [word, "whole"]
+    assert fetch(server.url, target).read_bytes() == CONTENT
+    assert server.requests == ["bytes=1000-", None]
+
+
+def test_404_is_final_and_told_with_the_address(server, target):
+    server.plan = ["404"]
+    with pytest.raises(DownloadError, match=rf"{re.escape(server.url)}: HTTP status 404"):
+        fetch(server.url, target)
+    assert len(server.requests) == 1 and not target.exists()
+
+
+def test_503_is_tried_again(server, target, capsys):
+    server.plan = ["503", "503", "whole"]
+    assert fetch(server.url, target).read_bytes() == CONTENT
+    assert "503" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["503", "mute", "stall", "cut"])
+def test_three_failures_are_enough(server, target, word):
+    server.plan = [word]
+    began = time.monotonic()
+    with pytest.raises(DownloadError, match="failed 3 times, last: ") as caught:
+        fetch(server.url, target)
+    assert len(server.requests) == 3 and not target.exists()
+    assert "\n" not in str(caught.value)
+    assert time.monotonic() - began < 5
+
+
+def test_the_back_off_doubles(server, target, capsys):
+    server.plan = ["503"]
+    with pytest.raises(DownloadError):
+        fetch(server.url, target)
+    assert re.findall(r"in ([\d.]+) s", capsys.readouterr().err) == ["0.02", "0.04"]
+
+
+def test_nobody_listening_is_told(server, target):
+    with pytest.raises(DownloadError, match="the connection broke .refused"):
+        fetch("http://127.0.0.1:1/fsdd.zip", target)
+
+
+@pytest.mark.parametrize("url", ["fsdd.zip", "ftp://127.0.0.1/fsdd.zip", "http://"])
+def test_an_impossible_address_is_told_at_once(target, url):
+    with pytest.raises(DownloadError, match=re.escape(url)):
+        fetch(url, target)
+
+
+def test_too_large_a_file_is_refused(server, target, monkeypatch):
+    monkeypatch.setattr(download, "MAX_BYTES", 100_000)
+    with pytest.raises(DownloadError, match="more than"):
+        fetch(server.url, target)
+    assert not target.exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_a_full_disk_is_told_and_leaves_no_file(server, target):
+    target.parent.mkdir()
+    partial_of(target).symlink_to("/dev/full")
+    with pytest.raises(DownloadError, match="No space left on device; free 50 MB, or choose"):
+        fetch(server.url, target)
+    assert not target.exists() and len(server.requests) == 1
+
+
+def test_a_data_folder_that_can_not_be_made_is_told(server, tmp_path):
+    (tmp_path / "data").write_text("a file, not a folder")
+    with pytest.raises(DownloadError, match="can't write .*--data.root"):
+        fetch(server.url, tmp_path / "data" / "fsdd.zip")
+
+
+def settings(server: Server, root: Path) -> config.DataSettings:
+    return config.DataSettings(root=root, fsdd_archive=None, fsdd_url=server.url)
+
+
+def test_fetched_verified_unpacked_and_not_fetched_again(server, small_release, tmp_path):
+    server.content = zip_bytes(small_release)
+    server.plan = ["cut", "range"]
+    data = settings(server, tmp_path / "data")
+    first = dataset_loader.load_fsdd(data, config.AudioSettings())
+    second = dataset_loader.load_fsdd(data, config.AudioSettings())
+    assert len(first) == len(small_release) - 1 and len(server.requests) == 2
+    assert (first.samples == second.samples).all() and (first.names == second.names).all()
+    unpacked = data.root / dataset_loader.FSDD_FOLDER
+    assert fsdd_archive.read_verified(unpacked).keys() == set(fsdd_archive.NAMES)
+    assert sorted(os.listdir(data.root)) == ["cache", unpacked.name]
+
+
+def test_an_altered_download_is_named_and_fetched_again_next_time(server, small_release, tmp_path):
+    altered = {name: content for name, content in small_release.items() if "3_ada_4" not in name}
+    server.content = zip_bytes(altered)
+    data = settings(server, tmp_path / "data")
+    with pytest.raises(config.UserError, match=r"1 missing \(3_ada_4\)"):
+        dataset_loader.load_fsdd(data, config.AudioSettings())
+    assert os.listdir(data.root) == []
+    server.content = zip_bytes(small_release)
+    assert len(dataset_loader.load_fsdd(data, config.AudioSettings())) == len(small_release) - 1
+
+
+def test_an_error_page_instead_of_the_archive_is_told(server, tmp_path):
+    server.content = b"<html>please log in</html>"
+    with pytest.raises(config.UserError, match="neither a folder nor a zip"):
+        dataset_loader.find_fsdd(settings(server, tmp_path / "data"))
+    assert os.listdir(tmp_path / "data") == []
+
+
+def test_no_network_and_no_archive_says_the_three_ways(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("FSDD_ARCHIVE", raising=False)
+    monkeypatch.setattr("sys.argv", ["dataset_loader.py", "--data.root", str(tmp_path / "data"),
+                                     "--data.fsdd-url", "http://127.0.0.1:1/v1.0.10.zip"])
+    with pytest.raises(SystemExit) as stop:
+        utils.main(dataset_loader.run, dataset_loader.LoaderSettings, "test")
+    assert stop.value.code == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    for way in ("connect to the internet", "FSDD_ARCHIVE", "--data.fsdd-archive", "unpack it"):
+        assert way in last

@@ -1,0 +1,69 @@
+"""Draw one clip under each part of the augmentation.
+
+    python -m training.augmentation_figure            a synthetic "seven", results/augmentations.png
+    python -m training.augmentation_figure --clip six.wav --seed 3
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import audio_io
+import config
+import utils
+import visualization
+from audio_augmentation import PARTS, Augmenter
+from audio_feature_extraction import FrontEnd, fit_duration, normalize_level
+from synthesis import espeak
+
+
+@dataclass(frozen=True)
+class PictureSettings:
+    """One clip under each part of the augmentation."""
+
+    clip: Path | None = None
+    """A sound file; by default a synthetic "seven"."""
+    output: Path = Path("results/augmentations.png")
+    """The figure."""
+    seed: int = 0
+    """Rules what is drawn."""
+    audio: config.AudioSettings = field(default_factory=config.AudioSettings)
+    features: config.FeaturesSettings = field(default_factory=config.FeaturesSettings)
+    augmentation: config.AugmentationSettings = field(default_factory=config.AugmentationSettings)
+
+
+def run(settings: PictureSettings) -> None:
+    """Draw the clip as it is and under each part alone."""
+    rate = settings.audio.sample_rate
+    if settings.clip is None:
+        waveform = audio_io.resample(espeak.Espeak().speak("seven", "en-us"), espeak.SAMPLE_RATE,
+                                     rate)
+    else:
+        waveform, _ = audio_io.read_audio(settings.clip, rate)
+    clip = fit_duration(normalize_level(waveform, settings.audio.level_dbfs),
+                        settings.audio.clip_samples)
+    pictures = {part: _picture(clip, part, settings) for part in ("as it is", *PARTS)
+                if part not in ("recorded", "mixup")}  # want a folder; blend pictures
+    visualization.plot_augmentations(pictures, settings.output)
+    print(f"written: {settings.output}")
+
+
+def _picture(clip: np.ndarray, part: str, settings: PictureSettings) -> np.ndarray:
+    """Features, float32 (n_features, frames), of the clip under one part alone."""
+    strengths = {name: float(name == part) for name in PARTS}
+    alone = dataclasses.replace(settings.augmentation, **strengths)
+    front_end = FrontEnd(settings.features, settings.audio.sample_rate)
+    augmenter = Augmenter(alone, settings.audio.sample_rate, seed=settings.seed)
+    others = [clip[::-1]] * 7  # what babble and halves are made of
+    clips, _ = augmenter.waveforms(torch.from_numpy(np.stack([clip, *others])), torch.arange(8))
+    power = augmenter.spectrograms(front_end.power(clips))
+    return augmenter.masked(front_end.from_power(power))[0].numpy()
+
+
+if __name__ == "__main__":
+    utils.main(run, PictureSettings, __doc__)

@@ -1,0 +1,172 @@
+"""The batches of a training run: shuffled, augmented, turned into features, made ahead of need.
+
+Every network of a run learns from the same batches, so a clip is augmented once for all of them.
+Every epoch draws its random numbers from the seed and its own number; so a run that was killed goes
+on from the last whole epoch and ends at the weights of an unbroken one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import config
+import dataset_loader
+from audio_augmentation import Augmenter
+from audio_feature_extraction import FrontEnd
+from training.settings import Material, Recipe
+
+AHEAD = 4
+"""Batches made ahead of the networks: evens out the fast and the slow ones."""
+CALIBRATION_SNR_DB = 5.0
+"""dB. Least signal-to-noise ratio of the clips that confidence is calibrated on."""
+EVALUATION_BATCH = 256
+"""Clips that go through a network together in validation."""
+
+Item = TypeVar("Item")
+
+
+def pick_device(settings: config.TrainingSettings) -> str:
+    """cpu or cuda, as the settings ask.
+
+    Raises
+    ------
+    UserError : CUDA asked for and absent
+    """
+    available = torch.cuda.is_available()
+    if settings.device == "cuda" and not available:
+        raise config.UserError("training.device is cuda, but PyTorch finds no CUDA device: "
+                               "use --training.device cpu")
+    if settings.device == "auto":
+        return "cuda" if available else "cpu"
+    return settings.device
+
+
+def lane(settings: config.TrainingSettings) -> ThreadPoolExecutor:
+    """One thread for a series of computations that runs beside others.
+
+    PyTorch's own threads wait for each other by spinning, and lanes that share cores would stand
+    still; each lane therefore computes with `training.threads`, one by default. Numbers below 1e-38
+    count as zero: filters leave such tails, a hundred times slower.
+    """
+    def start() -> None:
+        torch.set_num_threads(settings.threads)
+        torch.set_flush_denormal(True)  # belongs to the thread
+
+    return ThreadPoolExecutor(1, initializer=start)
+
+
+def ahead(pool: ThreadPoolExecutor, make: Callable[[int], Item], count: int) -> Iterator[Item]:
+    """make(0), make(1), ... in order, each begun :data:`AHEAD` items before it is asked for."""
+    begun = deque(pool.submit(make, number) for number in range(min(AHEAD, count)))
+    try:
+        for number in range(count):
+            item = begun.popleft().result()
+            if number + AHEAD < count:
+                begun.append(pool.submit(make, number + AHEAD))
+            yield item
+    finally:
+        for rest in begun:
+            rest.cancel()
+
+
+class Batches:
+    """Training and validation clips as features, for all networks of a run."""
+
+    def __init__(self, recipe: Recipe, material: Material) -> None:
+        self.recipe, self.settings, self.material = recipe, recipe.training, material
+        clips = np.arange(len(material.training))
+        self.shown = clips if material.repeats is None else np.repeat(clips, material.repeats)
+        self.device = pick_device(self.settings)
+        self.front_end = FrontEnd(recipe.features, recipe.audio.sample_rate).to(self.device)
+        self.noises = None
+        if recipe.augmentation.noise_dir is not None:
+            self.noises = dataset_loader.load_noise(recipe.augmentation.noise_dir,
+                                                    recipe.audio.sample_rate)
+        self.augmenter = self._augmenter(recipe.augmentation)
+
+    def _augmenter(self, settings: config.AugmentationSettings) -> Augmenter:
+        return Augmenter(settings, self.recipe.audio.sample_rate, self.noises, self.device,
+                         self.recipe.seed)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs to train for."""
+        return 1 if self.recipe.dry_run else self.settings.epochs
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in an epoch."""
+        batches = len(self.shown) // self.settings.batch_size or 1
+        if self.recipe.dry_run:
+            batches = min(batches, 2)
+        return max(1, batches // self.settings.accumulation)
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return self.steps * self.settings.accumulation
+
+    def epoch(self, number: int, pool: ThreadPoolExecutor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch, made in the thread of `pool`.
+
+        Yields features, float32 (batch, n_features, frames), and target probabilities, float32
+        (batch, classes), both on the training device.
+        """
+        order = np.random.default_rng((self.recipe.seed, number)).permutation(self.shown)
+        size = min(self.settings.batch_size, len(order))
+        self.augmenter.reseed(self.recipe.seed * 100_003 + number)
+        return ahead(pool, lambda batch: self.make(order[batch * size % len(order):][:size]),
+                     len(self))
+
+    @torch.no_grad()
+    def make(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Augmented features and smoothed targets of the training clips numbered `rows`."""
+        clips = self._waveforms(self.material.training[rows])
+        digits = torch.from_numpy(self.material.training_digits[rows]).to(self.device)
+        clips, digits = self.augmenter.waveforms(clips, digits)
+        power = self.augmenter.spectrograms(self.front_end.power(clips))
+        features = self.augmenter.masked(self.front_end.from_power(power))
+        targets = F.one_hot(digits, config.N_CLASSES).float()
+        smooth = self.settings.label_smoothing
+        targets = targets * (1 - smooth) + smooth / config.N_CLASSES
+        return self.augmenter.mixed(features, targets)
+
+    def _waveforms(self, windows: np.ndarray) -> Tensor:
+        """int16 windows as float32 in [-1, 1] on the device."""
+        return torch.from_numpy(windows.astype(np.float32) / 32767).to(self.device)
+
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Unaugmented validation clips: features and int64 (batch,) class indices."""
+        for clips, digits in self._validation_clips():
+            yield self.front_end(clips), digits
+
+    def calibration(self) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """Validation clips as answers hear them, at every tempo, and their class indices.
+
+        Clean takes of known speakers are too easy to tell how sure to be of a stranger, and noise
+        as loud as the word too hard: every clip comes once as it is and once through the waveform
+        augmentation, seeded, with noise of at least :data:`CALIBRATION_SNR_DB`.
+        """
+        settings = self.recipe.augmentation
+        low = max(settings.snr_db[0], CALIBRATION_SNR_DB)
+        milder = dataclasses.replace(settings, snr_db=(low, max(low, settings.snr_db[1])))
+        augmenter = self._augmenter(milder)
+        for clips, digits in self._validation_clips():
+            yield self.front_end.at_tempos(clips), digits
+            noisy, digits = augmenter.waveforms(clips, digits)
+            yield self.front_end.at_tempos(noisy), digits
+
+    def _validation_clips(self) -> Iterator[tuple[Tensor, Tensor]]:
+        windows, digits = self.material.validation, self.material.validation_digits
+        for first in range(0, len(windows), EVALUATION_BATCH):
+            part = slice(first, first + EVALUATION_BATCH)
+            yield (self._waveforms(windows[part]),
+                   torch.from_numpy(digits[part]).to(self.device))

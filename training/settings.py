@@ -1,0 +1,115 @@
+"""What a training run is made of: its settings and its clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+import config
+import dataset_loader
+import models
+from audio_feature_extraction import fit_duration, is_cut, normalize_level
+from corpora.clips import Clips, concatenate
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides the weights, and where they go."""
+
+    data: config.DataSettings = field(default_factory=config.DataSettings)
+    audio: config.AudioSettings = field(default_factory=config.AudioSettings)
+    features: config.FeaturesSettings = field(default_factory=config.FeaturesSettings)
+    synthetic: config.SyntheticSettings = field(default_factory=config.SyntheticSettings)
+    augmentation: config.AugmentationSettings = field(default_factory=config.AugmentationSettings)
+    model: config.ModelSettings = field(default_factory=config.ModelSettings)
+    training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
+    models: tuple[str, ...] = ("cnn", "rnn")
+    """Networks to train, one after another."""
+    seed: int = 0
+    """Rules all randomness: the same seed gives the same weights on the same machine."""
+    save_dir: Path = Path("saved_models")
+    """Folder for the trained networks."""
+    runs_dir: Path = Path("runs")
+    """Folder for run records: settings, history, curves, TensorBoard logs, resumable states."""
+    init: Path | None = None
+    """Folder of trained networks to start from, for instance to adapt to your own voice."""
+    resume: bool = False
+    """Go on with the last run of the same settings after a crash or Ctrl-C."""
+    dry_run: bool = False
+    """Two batches of one epoch: does everything fit together? Saves into the run folder only."""
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise config.UserError("models is empty: name at least one, for instance --models cnn")
+        for name in self.models:
+            if name not in models.REGISTRY:
+                raise config.UserError(f"no model named {name!r}: there are "
+                                       f"{', '.join(sorted(models.REGISTRY))}")
+
+
+@dataclass
+class Material:
+    """The clips of a run, all at one level in one window.
+
+    `training` and `validation` are int16 (n, clip_samples), half the memory of float32, and shared
+    by all networks of the run; the digits beside them are int64 (n,) class indices.
+    """
+
+    training: np.ndarray
+    training_digits: np.ndarray
+    validation: np.ndarray
+    validation_digits: np.ndarray
+    corpora: str
+    repeats: np.ndarray | None = None
+    """int64 (n,); how often an epoch shows each training clip; None is once."""
+    cut: int = 0
+    """Clips longer than the window, of which the loudest part is used."""
+
+
+def window(clips: Clips, audio: config.AudioSettings) -> np.ndarray:
+    """All clips at one level in one window, int16 (n, clip_samples): half the memory of float32."""
+    windows = np.zeros((len(clips), audio.clip_samples), np.int16)
+    for index in range(len(clips)):
+        level = normalize_level(clips.waveform(index), audio.level_dbfs)
+        windows[index] = np.round(fit_duration(level, audio.clip_samples) * 32767)
+    return windows
+
+
+def gather(recipe: Recipe) -> Material:
+    """Load the corpora and split them; made-up speakers are kept apart like real ones.
+
+    A tenth of the synthetic speakers is never trained on: with FSDD's validation takes they
+    choose the epoch, and they are the strangers on which confidence is calibrated.
+    """
+    data = recipe.data
+    fsdd, extra, corpora = dataset_loader.load_training_clips(
+        data, recipe.audio, recipe.synthetic, recipe.seed)
+    training, validation, repeats = [], [], []
+    if fsdd is not None:
+        split = dataset_loader.make_split(fsdd, data, recipe.seed)
+        training.append(fsdd.subset(split.train))
+        repeats.append(np.full(len(split.train), data.fsdd_repeats))
+        validation.append(fsdd.subset(split.validation))
+    if len(extra):
+        held_out = strangers(extra, 0.1, recipe.seed)
+        validation.append(extra.subset(np.flatnonzero(held_out)))
+        training.append(extra.subset(np.flatnonzero(~held_out)))
+        repeats.append(np.where(training[-1].corpus == "own", data.own_repeats, 1))
+    kept, chosen = concatenate(training), concatenate(validation)
+    if not len(chosen):
+        raise config.UserError(f"{corpora}: no speaker can be spared for validation; name another "
+                               "corpus beside it, for instance --data.corpora synthetic,own")
+    cut = sum(is_cut(clips.waveform(index), recipe.audio.clip_samples)
+              for clips in (kept, chosen) for index in range(len(clips)))
+    return Material(window(kept, recipe.audio), kept.digits, window(chosen, recipe.audio),
+                    chosen.digits, corpora, np.concatenate(repeats), cut)
+
+
+def strangers(clips: Clips, fraction: float, seed: int) -> np.ndarray:
+    """Mark a share of the speakers, bool (n,); your own recordings are never held out."""
+    speakers = np.unique(clips.speakers[clips.corpus != "own"])
+    count = round(fraction * len(speakers))
+    chosen = np.random.default_rng(seed).permutation(speakers)[:count]
+    return np.isin(clips.speakers, chosen)

@@ -1,0 +1,200 @@
+"""The training of one network: steps, moving average, validation, resumable state."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+import config
+import models
+import utils
+from audio_feature_extraction import mean_logits
+from recognition.predictor import load_checkpoint
+from training.data import Batches
+from training.optimizers import make_optimizers
+from training.settings import Recipe
+
+
+def half_precision(device: str) -> torch.dtype | None:
+    """The 16-bit type that `device` computes with faster than with 32 bits, or none."""
+    if device == "cuda":
+        return torch.float16
+    capabilities = torch.cpu.get_capabilities()
+    has_bfloat16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return torch.bfloat16 if has_bfloat16 else None
+
+
+class Trainer:
+    """Trains one network on the batches that it is given, and keeps its best weights."""
+
+    def __init__(self, name: str, recipe: Recipe, batches: Batches, folder: Path) -> None:
+        self.name, self.recipe, self.settings, self.folder = name, recipe, recipe.training, folder
+        self.device, self.epochs, self.steps = batches.device, batches.epochs, batches.steps
+        self.n_features = batches.front_end.n_features
+        self.arguments = models.model_arguments(name, recipe.model)
+        torch.manual_seed(recipe.seed)
+        self.network = self._new_network()
+        if recipe.init is not None:
+            self._start_from(recipe.init / f"{name}.pt")
+        # A moving average of few steps would still hold the first random weights.
+        decay = min(self.settings.average_decay, 1 - 10 / (self.steps * self.epochs + 10))
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay),
+                                     use_buffers=True)
+        self.optimizers = make_optimizers(self.network, self.settings)
+        half = half_precision(self.device) if self.settings.mixed_precision else None
+        self.half = torch.autocast(self.device, half, enabled=half is not None)
+        self.scaler = torch.amp.GradScaler(self.device, enabled=half is torch.float16)
+        self.epoch, self.stale, self.best_loss = 0, 0, math.inf
+        self.best: dict[str, Tensor] = copy.deepcopy(self.average.module.state_dict())
+        self.history: list[dict[str, float]] = []
+        self._begin_epoch()
+
+    def _new_network(self) -> nn.Module:
+        network = models.create_model(self.name, self.n_features, **self.arguments)
+        return network.to(self.device, memory_format=torch.channels_last)
+
+    def _start_from(self, path: Path) -> None:
+        checkpoint = load_checkpoint(path)
+        if checkpoint.features != self.recipe.features or checkpoint.audio != self.recipe.audio:
+            raise config.UserError(f"{path} was made with other audio or feature settings; leave "
+                                   "--init out or give the same settings")
+        try:
+            self.network.load_state_dict(checkpoint.weights)
+        except RuntimeError:
+            raise config.UserError(f"{path} has another width; give the same --model "
+                                   "settings") from None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is done or validation has stopped improving."""
+        return self.epoch >= self.epochs or self.stale >= self.settings.patience
+
+    @property
+    def progress(self) -> str:
+        """Loss and accuracy in the epoch so far."""
+        return f"{self.losses / max(self.seen, 1):.3f} {self.right / max(self.seen, 1):.1%}"
+
+    def _begin_epoch(self) -> None:
+        self.batch, self.seen, self.right, self.losses = 0, 0, 0, 0.0
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
+        total = self.steps * self.epochs
+        warmup = max(1, round(self.settings.warmup * total))
+        if step < warmup:
+            return self.settings.learning_rate * (step + 1) / warmup
+        progress = (step - warmup) / max(1, total - warmup)
+        return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def learn(self, features: Tensor, targets: Tensor) -> None:
+        """Learn one batch; every `training.accumulation` of them the weights take a step.
+
+        Parameters
+        ----------
+        features : float32 (batch, n_features, frames)
+        targets : float32 (batch, classes), probabilities
+
+        Raises
+        ------
+        UserError : the loss became NaN or infinite
+        """
+        with self.half:
+            logits = self.network.train()(features).float()
+            loss = F.cross_entropy(logits, targets)
+        if not torch.isfinite(loss):
+            raise config.UserError(
+                f"{self.name}: the loss became NaN or infinite in epoch {self.epoch + 1}; lower "
+                "--training.learning-rate or --training.gradient-clip")
+        self.scaler.scale(loss / self.settings.accumulation).backward()
+        self.batch += 1
+        if self.batch % self.settings.accumulation == 0:
+            self._step(self.epoch * self.steps + self.batch // self.settings.accumulation - 1)
+        self.losses += loss.item() * len(features)
+        self.right += int((logits.argmax(1) == targets.argmax(1)).sum())
+        self.seen += len(features)
+
+    def _step(self, step: int) -> None:
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(step)
+            self.scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_clip)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        self.network.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.network)
+
+    def end_epoch(self, validation: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Validate, keep the best weights and the state; returns the epoch's line of history.
+
+        Parameters
+        ----------
+        validation : features and class indices, from :meth:`training.data.Batches.validation`
+        """
+        validation_loss, validation_accuracy = self.validate(validation)
+        self.stale += 1
+        if validation_loss < self.best_loss:
+            self.best_loss, self.stale = validation_loss, 0
+            self.best = copy.deepcopy(self.average.module.state_dict())
+        self.epoch += 1
+        self.history.append({
+            "epoch": self.epoch, "train_loss": self.losses / self.seen,
+            "train_accuracy": self.right / self.seen, "validation_loss": validation_loss,
+            "validation_accuracy": validation_accuracy,
+            "learning_rate": self.optimizers[0].param_groups[0]["lr"]})
+        self._begin_epoch()
+        self.save_state()
+        return self.history[-1]
+
+    @torch.inference_mode()
+    def validate(self, validation: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+        """Loss and accuracy of the averaged weights."""
+        network, loss, right, total = self.average.module.eval(), 0.0, 0, 0
+        for features, digits in validation:
+            logits = network(features).float()
+            loss += F.cross_entropy(logits, digits, reduction="sum").item()
+            right += int((logits.argmax(1) == digits).sum())
+            total += len(digits)
+        return loss / total, right / total
+
+    @torch.inference_mode()
+    def best_logits(self, views: list[Tensor]) -> Tensor:
+        """Logits, float32 (batch, classes), of the best weights: the mean over several views."""
+        network = self._new_network()
+        network.load_state_dict(self.best)
+        return mean_logits(network.eval(), views).cpu()
+
+    @property
+    def state_path(self) -> Path:
+        """The resumable state."""
+        return self.folder / f"{self.name}.state.pt"
+
+    def save_state(self) -> None:
+        """Keep all that the next epoch depends on."""
+        with utils.atomic_path(self.state_path) as temporary:
+            torch.save({"network": self.network.state_dict(), "average": self.average.state_dict(),
+                        "optimizers": [item.state_dict() for item in self.optimizers],
+                        "best": self.best,
+                        "scaler": self.scaler.state_dict(), "best_loss": self.best_loss,
+                        "epoch": self.epoch, "stale": self.stale, "history": self.history},
+                       temporary)
+
+    def load_state(self) -> None:
+        """Go on where :meth:`save_state` left off, if it did."""
+        if not self.state_path.exists():
+            return
+        state = torch.load(self.state_path, map_location=self.device, weights_only=True)
+        for part in ("network", "average", "scaler"):
+            getattr(self, part).load_state_dict(state[part])
+        for optimizer, its_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(its_state)
+        for value in ("best", "best_loss", "epoch", "stale", "history"):
+            setattr(self, value, state[value])
