@@ -18,9 +18,26 @@ from torch.nn import functional as F
 import config
 from audio_feature_extraction import warp
 
-PARTS = ("speed", "tempo", "vtlp", "pitch", "shift", "gain", "clipping", "band_limit", "codec",
-         "noise", "babble", "recorded", "room", "trim", "non_speech", "garble", "spec_mask",
-         "mixup")
+PARTS = (
+    "speed",
+    "tempo",
+    "vtlp",
+    "pitch",
+    "shift",
+    "gain",
+    "clipping",
+    "band_limit",
+    "codec",
+    "noise",
+    "babble",
+    "recorded",
+    "room",
+    "trim",
+    "non_speech",
+    "garble",
+    "spec_augment",
+    "mixup",
+)
 """Fields of :class:`config.AugmentationSettings` that switch a part."""
 N_ROOMS = 64
 """Room responses made at the start and drawn from: cheap, and as varied as a batch needs."""
@@ -41,9 +58,14 @@ class Augmenter:
     device : where batches live; random numbers are always drawn on the CPU, alike on all devices
     """
 
-    def __init__(self, settings: config.AugmentationSettings, sample_rate: int,
-                 noises: list[np.ndarray] | None = None, device: str = "cpu",
-                 seed: int = 0) -> None:
+    def __init__(
+        self,
+        settings: config.AugmentationSettings,
+        sample_rate: int,
+        noises: list[np.ndarray] | None = None,
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> None:
         self.settings, self.sample_rate, self.device = settings, sample_rate, device
         self.noises = [torch.from_numpy(noise) for noise in noises or []]
         self.random = torch.Generator()
@@ -107,17 +129,19 @@ class Augmenter:
         would be a digit. Six and nine are much the same backwards.
         """
         batch = len(clips)
-        rows = self.rows(self.settings.garble, batch)
+        rows = self.rows(self.settings.spliced_reversed, batch)
         other = (self.uniform(0, 1, len(rows)) * batch).long()
         middle = clips.shape[1] // 2
         joined = torch.cat([clips[rows, :middle], clips[other, middle:]], dim=1)
         backwards = self.chosen(0.3, len(rows)) > 0
         made = torch.where(backwards, clips[rows].flip(1), joined)
-        same = torch.where(backwards.squeeze(1), (digits[rows] == 6) | (digits[rows] == 9),
-                           digits[rows] == digits[other])
+        same = torch.where(
+            backwards.squeeze(1),
+            (digits[rows] == 6) | (digits[rows] == 9),
+            digits[rows] == digits[other],
+        )
         rows, made = rows[~same], made[~same]
-        return (clips.index_copy(0, rows, made),
-                digits.index_fill(0, rows, config.REJECT))
+        return (clips.index_copy(0, rows, made), digits.index_fill(0, rows, config.REJECT))
 
     def remove_speech(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
         """Turn some clips into hum, clicks or silence; noise follows. They are "no digit" then."""
@@ -127,8 +151,10 @@ class Augmenter:
         count, samples = len(rows), clips.shape[1]
         time = torch.arange(samples, device=clips.device) / self.sample_rate
         base = self.uniform(40, 400, count, 1)
-        hum = sum(torch.sin(2 * math.pi * k * base * time) * self.uniform(0, 0.1, count, 1)
-                  for k in (1, 2, 3))
+        hum = sum(
+            torch.sin(2 * math.pi * k * base * time) * self.uniform(0, 0.1, count, 1)
+            for k in (1, 2, 3)
+        )
         clicks = (self.uniform(0, 1, count, samples) < 3 / samples).float() * 0.5
         kind = self.uniform(0, 3, count, 1).floor()
         clips, digits = clips.clone(), digits.clone()
@@ -147,7 +173,7 @@ class Augmenter:
         rows, places = torch.cat([in_room, equalised]).unique(return_inverse=True)
         if not len(rows):
             return clips
-        in_room, equalised = places[:len(in_room)], places[len(in_room):]
+        in_room, equalised = places[: len(in_room)], places[len(in_room) :]
         spectrum = torch.fft.rfft(clips[rows], size)
         index = (self.uniform(0, 1, len(in_room)) * N_ROOMS).long()
         spectrum[in_room] *= self.room_spectra[size][index]
@@ -160,8 +186,9 @@ class Augmenter:
         low = self.uniform(20, 400, batch, 1)
         high = self.uniform(0.55, 1.0, batch, 1) * self.sample_rate / 2
         # 24 dB an octave beyond the edges, the slope of a cheap microphone's cut-off
-        octaves = (torch.log2(low / frequency.clamp(min=1)).clamp(min=0)
-                   + torch.log2(frequency.clamp(min=1) / high).clamp(min=0))
+        octaves = torch.log2(low / frequency.clamp(min=1)).clamp(min=0) + torch.log2(
+            frequency.clamp(min=1) / high
+        ).clamp(min=0)
         return self.response(batch, bins, 7, 5.0) * 10 ** (-24 * octaves / 20)
 
     def noisy(self, clips: Tensor) -> Tensor:
@@ -192,7 +219,7 @@ class Augmenter:
         spectrum = torch.view_as_complex(white).to(self.device)
         frequency = torch.arange(1, spectrum.shape[1] + 1, device=self.device).float()
         slope = self.uniform(0, 2, count, 1) / 2
-        spectrum *= math.sqrt(samples / 2) * frequency ** -slope
+        spectrum *= math.sqrt(samples / 2) * frequency**-slope
         shaped = self.rows(0.6, count)
         spectrum[shaped] *= self.response(len(shaped), spectrum.shape[1], 9, 7.0)
         noise = torch.fft.irfft(spectrum, samples)
@@ -224,7 +251,7 @@ class Augmenter:
             noise = self.noises[int(which * len(self.noises))]
             noise = noise.repeat(-(-samples // len(noise))) if len(noise) < samples else noise
             start = int(where * (len(noise) - samples + 1))
-            rows.append(noise[start:start + samples])
+            rows.append(noise[start : start + samples])
         return torch.stack(rows).to(self.device)
 
     def trimmed(self, clips: Tensor, span: tuple[Tensor, Tensor]) -> Tensor:
@@ -241,8 +268,11 @@ class Augmenter:
         batch = len(clips)
         peak = clips.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
         clips = clips / peak
-        ceiling = torch.where(self.chosen(self.settings.clipping, batch) > 0,
-                              self.uniform(0.1, 0.6, batch, 1), torch.ones_like(peak))
+        ceiling = torch.where(
+            self.chosen(self.settings.clipping, batch) > 0,
+            self.uniform(0.1, 0.6, batch, 1),
+            torch.ones_like(peak),
+        )
         clips = clips.clamp(-ceiling, ceiling)
         scale = 10 ** (self.uniform(-30, 0, batch, 1) * self.chosen(self.settings.gain, batch) / 20)
         clips = clips * scale
@@ -297,7 +327,7 @@ class Augmenter:
             start = self.uniform(0, 1, batch).view(-1, 1) * (length - width)
             place = torch.arange(length, device=features.device)
             hidden = (place >= start) & (place < start + width)
-            hidden &= self.chosen(self.settings.spec_mask, batch) > 0
+            hidden &= self.chosen(self.settings.spec_augment, batch) > 0
             features = features.masked_fill(hidden.unsqueeze(3 - axis), 0.0)
         return features
 
@@ -338,7 +368,7 @@ def simulate_rooms(count: int, sample_rate: int, random: torch.Generator) -> Ten
     time = torch.arange(samples) / sample_rate
     decay = torch.rand((count, 1), generator=random) * 0.52 + 0.08
     tail = torch.randn((count, samples), generator=random) * 10 ** (-3 * time / decay)
-    tail[:, :int(0.002 * sample_rate)] = 0
+    tail[:, : int(0.002 * sample_rate)] = 0
     ratio = torch.rand((count, 1), generator=random) * 15
     tail = tail / tail.square().sum(dim=1, keepdim=True).sqrt() * 10 ** (-ratio / 20)
     tail[:, 0] = 1.0

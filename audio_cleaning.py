@@ -66,8 +66,9 @@ class Cleaned:
     """ms of computing by stage: highpass, vad, gate, measure."""
 
 
-def clean(waveform: np.ndarray, sample_rate: int,
-          settings: CleaningSettings | None = None) -> Cleaned:
+def clean(
+    waveform: np.ndarray, sample_rate: int, settings: CleaningSettings | None = None
+) -> Cleaned:
     """Clean one recording and find the speech in it.
 
     Parameters
@@ -94,20 +95,29 @@ def clean(waveform: np.ndarray, sample_rate: int,
     if segments and outside.size >= NOISE_S * sample_rate and _gate_runs(snr, settings):
         gated = spectral_gate(highpassed, sample_rate, outside, settings.gate_strength)
     clock.append(time.perf_counter())
-    span = _answer_span(gated, sample_rate, segments) if settings.vad else (
-        (0.0, len(waveform) / sample_rate) if waveform.size else None)
+    span = (
+        _answer_span(gated, sample_rate, segments)
+        if settings.vad
+        else ((0.0, len(waveform) / sample_rate) if waveform.size else None)
+    )
     speech = _cut(gated, sample_rate, span) if span else np.zeros(0, np.float32)
     names = ("highpass", "vad", "measure", "gate")
     return Cleaned(
-        original=waveform, highpassed=highpassed, gated=gated, speech=speech,
-        speech_start_s=span[0] if span else None, speech_end_s=span[1] if span else None,
-        segments=segments, snr_db=snr,
+        original=waveform,
+        highpassed=highpassed,
+        gated=gated,
+        speech=speech,
+        speech_start_s=span[0] if span else None,
+        speech_end_s=span[1] if span else None,
+        segments=segments,
+        snr_db=snr,
         level_dbfs=audio_io.dbfs(audio_io.rms(speech if speech.size else highpassed)),
         peak_dbfs=audio_io.dbfs(float(np.abs(waveform).max(initial=0.0))),
         noise_floor_dbfs=audio_io.dbfs(floor),
         clipped_fraction=clipped(waveform),
         dc_offset=float(waveform.mean(dtype=np.float64)) if waveform.size else 0.0,
-        stage_ms={name: 1e3 * (clock[i + 1] - clock[i]) for i, name in enumerate(names)})
+        stage_ms={name: 1e3 * (clock[i + 1] - clock[i]) for i, name in enumerate(names)},
+    )
 
 
 def clipped(waveform: np.ndarray) -> float:
@@ -152,20 +162,22 @@ def _butterworth(order: int, corner_hz: float, sample_rate: int) -> np.ndarray:
 
 
 def _cut(waveform: np.ndarray, sample_rate: int, span: tuple[float, float]) -> np.ndarray:
-    return waveform[round(span[0] * sample_rate):round(span[1] * sample_rate)]
+    return waveform[round(span[0] * sample_rate) : round(span[1] * sample_rate)]
 
 
-def _outside(waveform: np.ndarray, sample_rate: int,
-             segments: list[tuple[float, float]]) -> np.ndarray:
+def _outside(
+    waveform: np.ndarray, sample_rate: int, segments: list[tuple[float, float]]
+) -> np.ndarray:
     """What lies outside the segments, joined: float32 (samples,)."""
     keep = np.ones(len(waveform), bool)
     for start, end in segments:
-        keep[round(start * sample_rate):round(end * sample_rate)] = False
+        keep[round(start * sample_rate) : round(end * sample_rate)] = False
     return waveform[keep]
 
 
-def _noise_and_snr(waveform: np.ndarray, outside: np.ndarray, sample_rate: int,
-                   segments: list[tuple[float, float]]) -> tuple[float, float]:
+def _noise_and_snr(
+    waveform: np.ndarray, outside: np.ndarray, sample_rate: int, segments: list[tuple[float, float]]
+) -> tuple[float, float]:
     """RMS amplitude of the noise; dB of the segments' power less the noise, over the noise."""
     if waveform.size == 0:
         return 0.0, 0.0
@@ -184,8 +196,9 @@ def _gate_runs(snr_db: float, settings: CleaningSettings) -> bool:
     return settings.gate == "on" or (settings.gate == "auto" and snr_db < settings.gate_snr_db)
 
 
-def spectral_gate(waveform: np.ndarray, sample_rate: int, noise: np.ndarray,
-                  strength: float) -> np.ndarray:
+def spectral_gate(
+    waveform: np.ndarray, sample_rate: int, noise: np.ndarray, strength: float
+) -> np.ndarray:
     """Turn down, by `strength`, the parts of the spectrogram that don't stand out of `noise`.
 
     Parameters
@@ -200,13 +213,20 @@ def spectral_gate(waveform: np.ndarray, sample_rate: int, noise: np.ndarray,
     import noisereduce
 
     size = 2 ** round(np.log2(voice_activity.WINDOW_S * sample_rate))
-    gated = noisereduce.reduce_noise(y=waveform, sr=sample_rate, y_noise=noise, stationary=True,
-                                     prop_decrease=strength, n_fft=size)
+    gated = noisereduce.reduce_noise(
+        y=waveform,
+        sr=sample_rate,
+        y_noise=noise,
+        stationary=True,
+        prop_decrease=strength,
+        n_fft=size,
+    )
     return np.asarray(gated, dtype=np.float32)
 
 
-def _answer_span(waveform: np.ndarray, sample_rate: int,
-                 segments: list[tuple[float, float]]) -> tuple[float, float] | None:
+def _answer_span(
+    waveform: np.ndarray, sample_rate: int, segments: list[tuple[float, float]]
+) -> tuple[float, float] | None:
     """The one span to recognise: all segments where they are one word's, else the strongest."""
     if not segments:
         return None

@@ -63,7 +63,15 @@ def fit_duration(waveform: np.ndarray, length: int) -> np.ndarray:
         return np.pad(waveform, (before, -excess - before)).astype(np.float32, copy=False)
     energy = np.concatenate(([0.0], np.cumsum(np.square(waveform, dtype=np.float64))))
     start = int(np.argmax(energy[length:] - energy[:-length]))
-    return waveform[start:start + length].astype(np.float32, copy=False)
+    return waveform[start : start + length].astype(np.float32, copy=False)
+
+
+def prepare_clip(waveform: np.ndarray, audio: config.AudioSettings) -> np.ndarray:
+    """Bring float32 (samples,), at ``audio.sample_rate``, to the networks' level and length.
+
+    Training, evaluation and recognition all come through here. Returns float32 (clip_samples,).
+    """
+    return fit_duration(normalize_level(waveform, audio.level_dbfs), audio.clip_samples)
 
 
 def is_cut(waveform: np.ndarray, length: int) -> bool:
@@ -78,9 +86,9 @@ def normalize_level(waveform: np.ndarray, level_dbfs: float, frame: int = 200) -
     silence around a word does not count. Silence is returned as it is.
     """
     n_frames = max(1, len(waveform) // frame)
-    frames = waveform[:n_frames * frame] if len(waveform) >= frame else waveform
+    frames = waveform[: n_frames * frame] if len(waveform) >= frame else waveform
     power = np.mean(np.square(frames.reshape(n_frames, -1), dtype=np.float64), axis=1)
-    loudest = float(np.mean(np.sort(power)[-max(1, n_frames // 5):]))
+    loudest = float(np.mean(np.sort(power)[-max(1, n_frames // 5) :]))
     if loudest < 1e-12:
         return waveform
     gain = 10 ** (level_dbfs / 20) / np.sqrt(loudest)
@@ -98,8 +106,9 @@ def warp(picture: Tensor, frequency: Tensor, time: Tensor) -> Tensor:
     rows = (torch.linspace(0, 2, bins, device=picture.device) / frequency - 1).unsqueeze(2)
     columns = (torch.linspace(-1, 1, frames, device=picture.device) * time).unsqueeze(1)
     grid = torch.stack([columns.expand(-1, bins, -1), rows.expand(-1, -1, frames)], dim=3)
-    return nn.functional.grid_sample(picture.unsqueeze(1), grid, mode="bilinear",
-                                     padding_mode="border", align_corners=True).squeeze(1)
+    return nn.functional.grid_sample(
+        picture.unsqueeze(1), grid, mode="bilinear", padding_mode="border", align_corners=True
+    ).squeeze(1)
 
 
 class FrontEnd(nn.Module):
@@ -116,15 +125,29 @@ class FrontEnd(nn.Module):
         if settings.f_max > sample_rate / 2:
             raise config.UserError(
                 f"features.f-max is {settings.f_max:g} Hz: use at most {sample_rate / 2:g}, "
-                f"half of audio.sample-rate")
+                f"half of audio.sample-rate"
+            )
         self.settings = settings
-        self.spectrogram = T.Spectrogram(n_fft=settings.n_fft, hop_length=settings.hop_length,
-                                         power=None, center=True, pad_mode="constant")
+        self.spectrogram = T.Spectrogram(
+            n_fft=settings.n_fft,
+            hop_length=settings.hop_length,
+            power=None,
+            center=True,
+            pad_mode="constant",
+        )
         n_bins = settings.n_fft // 2 + 1
-        self.mel_scale = T.MelScale(settings.n_mels, sample_rate, settings.f_min, settings.f_max,
-                                    n_bins, norm="slaney", mel_scale=settings.mel_scale)
-        self.register_buffer("dct", F.create_dct(settings.n_mfcc, settings.n_mels, norm="ortho"),
-                             persistent=False)
+        self.mel_scale = T.MelScale(
+            settings.n_mels,
+            sample_rate,
+            settings.f_min,
+            settings.f_max,
+            n_bins,
+            norm="slaney",
+            mel_scale=settings.mel_scale,
+        )
+        self.register_buffer(
+            "dct", F.create_dct(settings.n_mfcc, settings.n_mels, norm="ortho"), persistent=False
+        )
 
     @property
     def n_features(self) -> int:
@@ -169,14 +192,19 @@ class FrontEnd(nn.Module):
     def forward(self, waveforms: Tensor) -> Tensor:
         return self.from_power(self.power(waveforms))
 
-    def at_tempos(self, waveforms: Tensor) -> list[Tensor]:
-        """The features of every tempo in the settings, for answers that average over them."""
+    def tempo_augmented(self, waveforms: Tensor) -> list[Tensor]:
+        """Test-time augmentation: the features at every tempo in the settings."""
         power = self.power(waveforms)
         ones = torch.ones(len(power), 1, device=power.device)
-        return [self.from_power(power if tempo == 1 else warp(power, ones, tempo * ones))
-                for tempo in self.settings.tempos]
+        return [
+            self.from_power(power if tempo == 1 else warp(power, ones, tempo * ones))
+            for tempo in self.settings.tempos
+        ]
 
 
-def mean_logits(network: nn.Module, views: list[Tensor]) -> Tensor:
-    """Logits, float32 (batch, classes), averaged over the views of :meth:`FrontEnd.at_tempos`."""
-    return torch.stack([network(view) for view in views]).mean(dim=0)
+def mean_logits(network: nn.Module, augmented: list[Tensor]) -> Tensor:
+    """Logits, float32 (batch, classes), averaged over test-time augmentation.
+
+    `augmented` comes from :meth:`FrontEnd.tempo_augmented`.
+    """
+    return torch.stack([network(features) for features in augmented]).mean(dim=0)

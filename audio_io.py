@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,15 +12,39 @@ import numpy as np
 import config
 import utils
 
+INT16_SCALE = 32768.0
+"""A 16-bit sample of -32768 is -1.0 in float, as libsndfile has it."""
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording on its way to an answer."""
+
+    waveform: np.ndarray
+    """float32 (samples,), mono, in [-1, 1]."""
+    sample_rate: int
+    """Hz."""
+    source: str = "recording"
+    """The file's name, or where else it came from."""
+    remarks: tuple[str, ...] = ()
+    """What is known of it already, in plain words."""
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return len(self.waveform) / self.sample_rate
 
 
 class AudioError(config.UserError):
     """A sound file that can't be used; the text names it and says why."""
 
 
-def read_audio(source: Path | str | bytes | BinaryIO, sample_rate: int | None = None,
-               max_seconds: float = config.AudioSettings.max_seconds) -> tuple[np.ndarray, int]:
+def read_audio(
+    source: Path | str | bytes | BinaryIO,
+    sample_rate: int | None = None,
+    max_seconds: float = config.AudioSettings.max_seconds,
+) -> tuple[np.ndarray, int]:
     """Read WAV, FLAC, OGG or MP3 of any rate, width and channel count as mono.
 
     Parameters
@@ -49,8 +74,9 @@ def read_audio(source: Path | str | bytes | BinaryIO, sample_rate: int | None = 
         with soundfile.SoundFile(stream) as sound:
             rate, seconds = sound.samplerate, sound.frames / sound.samplerate
             if seconds > max_seconds:
-                raise AudioError(f"{name}: {seconds:.0f} s long; at most {max_seconds:g} s are "
-                                 "accepted")
+                raise AudioError(
+                    f"{name}: {seconds:.0f} s long; at most {max_seconds:g} s are accepted"
+                )
             samples = sound.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, TypeError, OSError) as error:
         raise AudioError(f"{name}: not a readable sound file ({_reason(error)})") from None
@@ -62,6 +88,15 @@ def read_audio(source: Path | str | bytes | BinaryIO, sample_rate: int | None = 
     if waveform.size == 0:  # also where a damaged header claims a rate of gigahertz
         raise AudioError(f"{name}: holds no samples")
     return np.clip(waveform, -1.0, 1.0), rate
+
+
+def read_recording(
+    path: Path | str,
+    sample_rate: int | None = None,
+    max_seconds: float = config.AudioSettings.max_seconds,
+) -> Recording:
+    """Read one sound file with :func:`read_audio`, as a :class:`Recording` of that name."""
+    return Recording(*read_audio(path, sample_rate, max_seconds), str(path))
 
 
 class _Memory(io.BytesIO):
@@ -89,6 +124,18 @@ def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return soxr.resample(waveform, from_rate, to_rate).astype(np.float32, copy=False)
 
 
+def to_int16(waveform: np.ndarray) -> np.ndarray:
+    """Float (samples,) in [-1, 1] to int16, rounded and limited; int16 is returned as it is."""
+    if waveform.dtype == np.int16:
+        return waveform
+    return np.clip(np.rint(waveform * INT16_SCALE), -32768, 32767).astype(np.int16)
+
+
+def to_float(samples: np.ndarray) -> np.ndarray:
+    """Int16 samples of any shape to float32 in [-1, 1)."""
+    return samples.astype(np.float32) / np.float32(INT16_SCALE)
+
+
 def write_audio(path: Path | str, waveform: np.ndarray, sample_rate: int) -> None:
     """Write float32 (samples,) in [-1, 1] as a 16-bit mono WAV file, atomically.
 
@@ -104,9 +151,13 @@ def write_audio(path: Path | str, waveform: np.ndarray, sample_rate: int) -> Non
 
 def find_audio(folder: Path | str) -> list[Path]:
     """All sound files below `folder`, sorted, hidden ones left out."""
-    return sorted(path for path in Path(folder).rglob("*")
-                  if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file()
-                  and not path.name.startswith("."))
+    return sorted(
+        path
+        for path in Path(folder).rglob("*")
+        if path.suffix.lower() in AUDIO_SUFFIXES
+        and path.is_file()
+        and not path.name.startswith(".")
+    )
 
 
 def rms(waveform: np.ndarray) -> float:

@@ -65,12 +65,14 @@ class AnalyzerSettings:
 
     def __post_init__(self) -> None:
         if not SHORTEST_S <= self.seconds <= config.AudioSettings.max_seconds:
-            raise config.UserError(f"seconds is {self.seconds}: use {SHORTEST_S} to "
-                                   f"{config.AudioSettings.max_seconds:g}")
+            raise config.UserError(
+                f"seconds is {self.seconds}: use {SHORTEST_S} to "
+                f"{config.AudioSettings.max_seconds:g}"
+            )
 
 
 @dataclass(frozen=True)
-class Report:
+class RecordingReport:
     """What was measured: times in s, levels in dBFS, ratios in dB."""
 
     source: str
@@ -138,8 +140,12 @@ def open_recording(source: Path | None, settings: AnalyzerSettings) -> tuple[np.
     return waveform, rate, time.strftime("recording_%Y%m%d-%H%M%S")
 
 
-def analyze(waveform: np.ndarray, sample_rate: int, source: str = "recording",
-            settings: config.CleaningSettings | None = None) -> tuple[Report, Cleaned]:
+def analyze(
+    waveform: np.ndarray,
+    sample_rate: int,
+    source: str = "recording",
+    settings: config.CleaningSettings | None = None,
+) -> tuple[RecordingReport, Cleaned]:
     """Measure a recording as it is, and clean it the way the recogniser does.
 
     Parameters
@@ -156,8 +162,10 @@ def analyze(waveform: np.ndarray, sample_rate: int, source: str = "recording",
     rate = config.AudioSettings.sample_rate
     cleaned = audio_cleaning.clean(audio_io.resample(waveform, sample_rate, rate), rate, settings)
     heard = bool(cleaned.segments)
-    return Report(
-        source=source, sample_rate=sample_rate, duration_s=round(len(waveform) / sample_rate, 3),
+    return RecordingReport(
+        source=source,
+        sample_rate=sample_rate,
+        duration_s=round(len(waveform) / sample_rate, 3),
         peak_dbfs=round(audio_io.dbfs(float(np.abs(waveform).max(initial=0.0))), 1),
         rms_dbfs=round(audio_io.dbfs(audio_io.rms(waveform)), 1),
         dc_offset=round(float(waveform.mean(dtype=np.float64)) if waveform.size else 0.0, 5),
@@ -166,7 +174,8 @@ def analyze(waveform: np.ndarray, sample_rate: int, source: str = "recording",
         snr_db=round(cleaned.snr_db, 1) if heard else None,
         speech_dbfs=round(cleaned.level_dbfs, 1) if heard else None,
         segments=[(round(start, 3), round(end, 3)) for start, end in cleaned.segments],
-        advice=advise(waveform, sample_rate, cleaned)), cleaned
+        advice=advise(waveform, sample_rate, cleaned),
+    ), cleaned
 
 
 def advise(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned) -> list[str]:
@@ -174,13 +183,17 @@ def advise(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned) -> list[str
     if not np.any(waveform):
         from live import microphone
 
-        return ["nothing but zeros was recorded: the microphone is muted or may not be used; "
-                + microphone.permission_hint()]
+        return [
+            "nothing but zeros was recorded: the microphone is muted or may not be used; "
+            + microphone.permission_hint()
+        ]
     level = cleaned.level_dbfs if cleaned.segments else 0.0
     advice = audio_cleaning.level_advice(waveform, level)
     if sample_rate < config.AudioSettings.sample_rate:
-        advice.append(f"the sample rate of {sample_rate} Hz loses the consonants: record at "
-                      f"{config.AudioSettings.sample_rate} Hz or more")
+        advice.append(
+            f"the sample rate of {sample_rate} Hz loses the consonants: record at "
+            f"{config.AudioSettings.sample_rate} Hz or more"
+        )
     if abs(float(waveform.mean(dtype=np.float64))) > DC_OFFSET:
         advice.append("there is a DC offset: cleaning takes it out, but try another input or cable")
     if not cleaned.segments:
@@ -195,7 +208,7 @@ def advise(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned) -> list[str
 def cut_advice(cleaned: Cleaned) -> list[str]:
     """Advice on words cut off at an edge of the recording, and on several words in one."""
     size = config.AudioSettings.sample_rate // 50
-    frames = cleaned.highpassed[:len(cleaned.highpassed) // size * size].reshape(-1, size)
+    frames = cleaned.highpassed[: len(cleaned.highpassed) // size * size].reshape(-1, size)
     levels = [audio_io.dbfs(audio_io.rms(frame)) for frame in frames] or [-120.0]
     advice = []
     duration = len(cleaned.original) / config.AudioSettings.sample_rate
@@ -205,8 +218,10 @@ def cut_advice(cleaned: Cleaned) -> list[str]:
         advice.append("the recording ends within speech: record a little longer")
     answered = (cleaned.speech_start_s, cleaned.speech_end_s)
     if answered != (cleaned.segments[0][0], cleaned.segments[-1][1]):
-        advice.append(f"{len(cleaned.segments)} stretches of speech: only the strongest is "
-                      "recognised, say one digit in a recording")
+        advice.append(
+            f"{len(cleaned.segments)} stretches of speech: only the strongest is "
+            "recognised, say one digit in a recording"
+        )
     return advice
 
 
@@ -218,29 +233,33 @@ def save(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned, stem: Path) -
     import visualization
 
     rate = config.AudioSettings.sample_rate
-    original, clean, plot = (stem.with_name(f"{stem.name}_{end}")
-                             for end in ("original.wav", "cleaned.wav", "comparison.png"))
+    original, clean, plot = (
+        stem.with_name(f"{stem.name}_{end}")
+        for end in ("original.wav", "cleaned.wav", "comparison.png")
+    )
     audio_io.write_audio(original, waveform, sample_rate)
     audio_io.write_audio(clean, cleaned.speech if cleaned.speech.size else cleaned.gated, rate)
     visualization.plot_comparison(cleaned, rate, None, plot)
     return [original, clean, plot]
 
 
-def as_text(report: Report) -> str:
+def as_text(report: RecordingReport) -> str:
     """The report in plain lines."""
     spans = ", ".join(f"{start:.2f}-{end:.2f} s" for start, end in report.segments) or "none"
     speech = f" at {report.speech_dbfs} dBFS" if report.segments else ""
     snr = f"about {report.snr_db} dB" if report.snr_db is not None else "unknown without speech"
-    lines = [report.source,
-             f"  format        {report.sample_rate} Hz, {report.duration_s:.2f} s",
-             f"  level         peak {report.peak_dbfs} dBFS, RMS {report.rms_dbfs} dBFS",
-             f"  DC offset     {report.dc_offset:+.4f}",
-             f"  clipping      {report.clipped_fraction:.2%} of the samples",
-             f"  noise floor   {report.noise_floor_dbfs} dBFS",
-             f"  SNR           {snr}",
-             f"  speech        {spans}{speech}",
-             *(f"  advice        {line}" for line in report.advice),
-             *(f"  saved         {path}" for path in report.saved)]
+    lines = [
+        report.source,
+        f"  format        {report.sample_rate} Hz, {report.duration_s:.2f} s",
+        f"  level         peak {report.peak_dbfs} dBFS, RMS {report.rms_dbfs} dBFS",
+        f"  DC offset     {report.dc_offset:+.4f}",
+        f"  clipping      {report.clipped_fraction:.2%} of the samples",
+        f"  noise floor   {report.noise_floor_dbfs} dBFS",
+        f"  SNR           {snr}",
+        f"  speech        {spans}{speech}",
+        *(f"  advice        {line}" for line in report.advice),
+        *(f"  saved         {path}" for path in report.saved),
+    ]
     return "\n".join(lines)
 
 

@@ -30,20 +30,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-import numpy as np
 import tyro
 
-import audio_cleaning
 import audio_io
 import config
 import utils
+from audio_io import Recording
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help does without it
-    from recognition.predictor import Prediction, Predictor
+    from recognition.recognizer import RecognitionResult, Recognizer
 
-COLUMNS = {"path": str, "digit": int, "best_guess": int, "confidence": float, "accepted": bool,
-           "cnn_digit": int, "cnn_confidence": float, "rnn_digit": int, "rnn_confidence": float,
-           "speech_start_s": float, "speech_end_s": float, "snr_db": float, "error": str}
+COLUMNS = {
+    "path": str,
+    "digit": int,
+    "best_guess": int,
+    "confidence": float,
+    "accepted": bool,
+    "cnn_digit": int,
+    "cnn_confidence": float,
+    "rnn_digit": int,
+    "rnn_confidence": float,
+    "speech_start_s": float,
+    "speech_end_s": float,
+    "snr_db": float,
+    "error": str,
+}
 """The table's columns and the kind of their values; any value may be missing but the path."""
 FORMATS = (".csv", ".jsonl", ".parquet")
 CHUNK = 64
@@ -75,18 +86,11 @@ class BatchSettings:
         if not self.paths:
             raise config.UserError("no files: name sound files or folders")
         if self.output.suffix.lower() not in FORMATS:
-            raise config.UserError(f"{self.output}: the table's name must end in .csv, .jsonl or "
-                                   ".parquet")
+            raise config.UserError(
+                f"{self.output}: the table's name must end in .csv, .jsonl or .parquet"
+            )
         if self.workers < 0:
             raise config.UserError(f"workers is {self.workers}: use 0 or more")
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One file as read: float32 (samples,) for the networks, and the columns known so far."""
-
-    row: Row
-    waveform: np.ndarray
 
 
 def run(settings: BatchSettings) -> int:
@@ -96,8 +100,10 @@ def run(settings: BatchSettings) -> int:
     rows = read_partial(partial, fingerprint(settings))
     todo = [path for path in paths if str(path) not in rows]
     if len(todo) < len(paths):
-        print(f"going on: {len(paths) - len(todo)} of {len(paths)} files are answered already",
-              file=sys.stderr)
+        print(
+            f"going on: {len(paths) - len(todo)} of {len(paths)} files are answered already",
+            file=sys.stderr,
+        )
     try:
         speed = answer_files(todo, settings, partial, rows) if todo else 0.0
     finally:
@@ -120,17 +126,22 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         found += audio_io.find_audio(path) if path.is_dir() else [path]
     if not found:
-        raise config.UserError(f"no sound files in {', '.join(map(str, paths))}: looked for "
-                               + " ".join(audio_io.AUDIO_SUFFIXES))
+        raise config.UserError(
+            f"no sound files in {', '.join(map(str, paths))}: looked for "
+            + " ".join(audio_io.AUDIO_SUFFIXES)
+        )
     return list(dict.fromkeys(found))
 
 
 def fingerprint(settings: BatchSettings) -> Row:
     """What an earlier run must have in common with this one for its rows to be used."""
     models = [(path, path.stat()) for path in sorted(settings.decision.models_dir.glob("*.pt"))]
-    return {"clean": settings.clean, "cleaning": dataclasses.asdict(settings.cleaning),
-            "threshold": settings.decision.threshold,
-            "models": [[str(path), facts.st_size, facts.st_mtime_ns] for path, facts in models]}
+    return {
+        "clean": settings.clean,
+        "cleaning": dataclasses.asdict(settings.cleaning),
+        "threshold": settings.decision.threshold,
+        "models": [[str(path), facts.st_size, facts.st_mtime_ns] for path, facts in models],
+    }
 
 
 def read_partial(path: Path, wanted: Row) -> dict[str, Row]:
@@ -146,14 +157,17 @@ def read_partial(path: Path, wanted: Row) -> dict[str, Row]:
                 row = json.loads(line)
                 rows[row["path"]] = row
         elif lines:
-            print(f"{path.name} was made with other settings or networks: starting over",
-                  file=sys.stderr)
+            print(
+                f"{path.name} was made with other settings or networks: starting over",
+                file=sys.stderr,
+            )
     utils.write_text(path, "".join(json.dumps(item) + "\n" for item in [wanted, *rows.values()]))
     return rows
 
 
-def answer_files(paths: list[Path], settings: BatchSettings, partial: Path,
-                 rows: dict[str, Row]) -> float:
+def answer_files(
+    paths: list[Path], settings: BatchSettings, partial: Path, rows: dict[str, Row]
+) -> float:
     """Answer files chunk by chunk; each chunk's rows go to `rows` and to the end of `partial`.
 
     Returns files per second, counted from the first chunk that was done: start-up is over by then.
@@ -161,9 +175,11 @@ def answer_files(paths: list[Path], settings: BatchSettings, partial: Path,
     from tqdm import tqdm
 
     arrivals: list[tuple[float, int]] = []
-    with working_processes(len(paths), settings) as pool, \
-            partial.open("a", encoding="utf-8") as journal, \
-            tqdm(total=len(paths), unit=" files", disable=not sys.stderr.isatty()) as bar:
+    with (
+        working_processes(len(paths), settings) as pool,
+        partial.open("a", encoding="utf-8") as journal,
+        tqdm(total=len(paths), unit=" files", disable=not sys.stderr.isatty()) as bar,
+    ):
         try:
             for done in answer_chunks(paths, settings, pool):
                 append(journal, done)
@@ -171,12 +187,16 @@ def answer_files(paths: list[Path], settings: BatchSettings, partial: Path,
                 bar.update(len(done))
                 arrivals.append((time.perf_counter(), len(done)))
         except KeyboardInterrupt:
-            print(f"\n{len(rows)} files are answered; the same command goes on from there",
-                  file=sys.stderr)
+            print(
+                f"\n{len(rows)} files are answered; the same command goes on from there",
+                file=sys.stderr,
+            )
             raise
         except BrokenProcessPool:
-            raise config.UserError("a working process ended unexpectedly (out of memory?); the "
-                                   "same command goes on, --workers 1 takes less memory") from None
+            raise config.UserError(
+                "a working process ended unexpectedly (out of memory?); the "
+                "same command goes on, --workers 1 takes less memory"
+            ) from None
     seconds = arrivals[-1][0] - arrivals[0][0]
     return sum(count for _, count in arrivals[1:]) / seconds if seconds else 0.0
 
@@ -195,7 +215,7 @@ def working_processes(n_files: int, settings: BatchSettings) -> Iterator[Executo
         listening = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             for _ in range(workers):
-                pool.submit(warm_up, settings.decision)
+                pool.submit(warm_up, settings)
         finally:
             signal.signal(signal.SIGINT, listening)
         yield pool
@@ -208,9 +228,9 @@ def ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def warm_up(decision: config.DecisionSettings) -> None:
+def warm_up(settings: BatchSettings) -> None:
     """Load the networks, so that every process is busy with that at once."""
-    load_predictor(decision)
+    load_recognizer(settings.decision, settings.cleaning if settings.clean else None)
 
 
 def available_cores() -> int:
@@ -220,10 +240,11 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def answer_chunks(paths: list[Path], settings: BatchSettings,
-                  pool: Executor | None) -> Iterator[list[Row]]:
+def answer_chunks(
+    paths: list[Path], settings: BatchSettings, pool: Executor | None
+) -> Iterator[list[Row]]:
     """Rows of `CHUNK` files at a time, in order; with a pool, some chunks are worked on ahead."""
-    chunks = [paths[i:i + CHUNK] for i in range(0, len(paths), CHUNK)]
+    chunks = [paths[i : i + CHUNK] for i in range(0, len(paths), CHUNK)]
     if pool is None:
         yield from (answer_chunk(chunk, settings) for chunk in chunks)
         return
@@ -238,56 +259,54 @@ def answer_chunks(paths: list[Path], settings: BatchSettings,
 
 
 def answer_chunk(paths: list[Path], settings: BatchSettings) -> list[Row]:
-    """Read a chunk of files, clean them unless told not to, and answer them in one batch."""
-    predictor = load_predictor(settings.decision)
-    cleaning = settings.cleaning if settings.clean else None
-    heard = [read_file(path, predictor.audio, cleaning) for path in paths]
-    good = [item for item in heard if item.row["error"] is None]
-    answers = predictor.predict_batch([item.waveform for item in good]) if good else []
-    for item, answer in zip(good, answers, strict=True):
-        item.row.update(answer_columns(answer))
-    return [item.row for item in heard]
+    """Read a chunk of files and recognise them together; a bad one's row holds only its error."""
+    recognizer = load_recognizer(settings.decision, settings.cleaning if settings.clean else None)
+    audio = recognizer.predictor.audio
+    rows: list[Row] = [dict.fromkeys(COLUMNS) | {"path": str(path)} for path in paths]
+    read: list[tuple[Row, Recording]] = []
+    for row, path in zip(rows, paths, strict=True):
+        try:
+            read.append((row, audio_io.read_recording(path, audio.sample_rate, audio.max_seconds)))
+        except (config.UserError, OSError, MemoryError) as error:
+            row["error"] = str(error).removeprefix(f"{path}: ") or type(error).__name__
+    results = recognizer.recognize_batch([recording for _, recording in read])
+    for (row, _), result in zip(read, results, strict=True):
+        row |= answer_columns(result)
+    return rows
 
 
 @functools.cache
-def load_predictor(decision: config.DecisionSettings) -> Predictor:
-    """The networks, loaded once in each process."""
+def load_recognizer(
+    decision: config.DecisionSettings, cleaning: config.CleaningSettings | None
+) -> Recognizer:
+    """The networks and the cleaning before them, loaded once in each process."""
     import torch
 
-    from recognition.predictor import Predictor
+    from recognition.recognizer import Recognizer
 
     torch.set_num_threads(1)  # processes share the cores; threads that wait for others cost more
-    return Predictor(decision)
+    return Recognizer(decision, cleaning)
 
 
-def read_file(path: Path, audio: config.AudioSettings,
-              cleaning: config.CleaningSettings | None) -> Heard:
-    """Read one file; a bad one is heard as nothing, with the reason in its row."""
-    row: Row = dict.fromkeys(COLUMNS) | {"path": str(path)}
-    try:
-        waveform, rate = audio_io.read_audio(path, audio.sample_rate, audio.max_seconds)
-    except (config.UserError, OSError, MemoryError) as error:
-        reason = str(error).removeprefix(f"{path}: ") or type(error).__name__
-        return Heard(row | {"error": reason}, np.zeros(0, np.float32))
-    if cleaning is not None:
-        cleaned = audio_cleaning.clean(waveform, rate, cleaning)
-        waveform = cleaned.speech
-        if cleaned.speech_start_s is not None:
-            row |= {"speech_start_s": round(cleaned.speech_start_s, 3),
-                    "speech_end_s": round(cleaned.speech_end_s, 3),
-                    "snr_db": round(cleaned.snr_db, 1)}
-    return Heard(row, waveform)
-
-
-def answer_columns(prediction: Prediction) -> Row:
+def answer_columns(result: RecognitionResult) -> Row:
     """The columns that hold the answer to one recording."""
-    row: Row = {"digit": prediction.digit, "best_guess": prediction.best_guess,
-                "confidence": round(prediction.confidence, 4), "accepted": prediction.accepted}
+    answer = result.prediction
+    row: Row = {
+        "digit": answer.digit,
+        "best_guess": answer.best_guess,
+        "confidence": round(answer.confidence, 4),
+        "accepted": answer.accepted,
+    }
     for name in ("cnn", "rnn"):
-        if name in prediction.per_model:
-            opinion = prediction.per_model[name]
-            row |= {f"{name}_digit": opinion.digit,
-                    f"{name}_confidence": round(opinion.confidence, 4)}
+        if name in answer.predictions:
+            by_model = answer.predictions[name]
+            row |= {
+                f"{name}_digit": by_model.digit,
+                f"{name}_confidence": round(by_model.confidence, 4),
+            }
+    if result.speech.size and result.cleaned is not None:
+        measured = result.measured()
+        row |= {name: measured[name] for name in ("speech_start_s", "speech_end_s", "snr_db")}
     return row
 
 
@@ -318,8 +337,12 @@ def write_parquet(rows: list[Row], path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    kinds = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(),
-             bool: pyarrow.bool_()}
+    kinds = {
+        str: pyarrow.string(),
+        int: pyarrow.int64(),
+        float: pyarrow.float64(),
+        bool: pyarrow.bool_(),
+    }
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
     parquet.write_table(pyarrow.Table.from_pylist(rows, schema), path)
 
@@ -333,8 +356,10 @@ def summarise(table: list[Row], speed: float, output: Path) -> int:
         print(f"skipped {len(bad) - 10} more; see the column error", file=sys.stderr)
     digits = sum(row["digit"] is not None for row in table)
     rate = f"; {speed:.0f} files/s after start-up" if speed else ""
-    print(f"{output}: {len(table)} files, {digits} digits, "
-          f"{len(table) - digits - len(bad)} without a digit, {len(bad)} unreadable{rate}")
+    print(
+        f"{output}: {len(table)} files, {digits} digits, "
+        f"{len(table) - digits - len(bad)} without a digit, {len(bad)} unreadable{rate}"
+    )
     return int(len(bad) == len(table))
 
 

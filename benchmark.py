@@ -27,8 +27,8 @@ import utils
 from corpora import synthetic
 from corpora.clips import Clips
 from protocols import scoring
-from protocols.robustness import disturbed
-from training.settings import Material, Recipe, window
+from protocols.robustness import in_noise
+from training.settings import TrainingData, TrainSettings, window
 
 VOICES = config.SyntheticSettings.only(espeak_clips=300)
 """What is spoken for the measurement."""
@@ -67,8 +67,12 @@ def run(settings: BenchmarkSettings) -> None:
 
     clips = synthetic.synthesize(VOICES, 0, config.AudioSettings().sample_rate)
     with tempfile.TemporaryDirectory() as folder:
-        lines = [*answering(settings, clips), *speaking(), *learning(clips),
-                 *batches(settings, clips, Path(folder))]
+        lines = [
+            *answering(settings, clips),
+            *speaking(),
+            *learning(clips),
+            *batches(settings, clips, Path(folder)),
+        ]
         figures: dict[tuple[str, str], list[float]] = {(x.group, x.name): [] for x in lines}
         for _ in tqdm(range(settings.rounds), unit="round", disable=None, leave=False):
             for line in lines:
@@ -105,21 +109,26 @@ def answering(settings: BenchmarkSettings, clips: Clips) -> Iterator[Line]:
     yield Line(group, "all networks and the vote", turn(everyone.predict))
     for name in everyone.names:
         yield Line(group, f"{name} alone", turn(Predictor(settings.decision, (name,)).predict))
-    noisy = list(disturbed(clips.subset(range(60)), "white", 10, 0, [])) * 1000
+    noisy = list(in_noise(clips.subset(range(60)), "white", 10, 0, [])) * 1000
     for gate in ("off", "on"):
         chosen, sounds = config.CleaningSettings(gate=gate), iter(noisy)
-        yield Line(group, f"cleaning 1 s, spectral gating {gate}", partial(
-            milliseconds, partial(cleaned, sounds, clips.sample_rate, chosen), 30))
+        yield Line(
+            group,
+            f"cleaning 1 s, spectral gating {gate}",
+            partial(milliseconds, partial(cleaned, sounds, clips.sample_rate, chosen), 30),
+        )
 
 
-def cleaned(sounds: Iterator[np.ndarray], sample_rate: int,
-            settings: config.CleaningSettings) -> None:
+def cleaned(
+    sounds: Iterator[np.ndarray], sample_rate: int, settings: config.CleaningSettings
+) -> None:
     """Clean the next sound."""
     audio_cleaning.clean(next(sounds), sample_rate, settings)
 
 
 def speaking() -> Iterator[Line]:
     """Making synthetic speech, trimmed and all."""
+
     def speed(engine: str, count: int) -> float:
         begun = time.perf_counter()
         wanted = config.SyntheticSettings.only(**{f"{engine}_clips": count})
@@ -132,36 +141,52 @@ def speaking() -> Iterator[Line]:
 
 def learning(clips: Clips) -> Iterator[Line]:
     """One batch of training: making it, and what each network then does with it."""
-    from training.data import Batches
+    from training.data import TrainLoader
     from training.trainer import Trainer
 
-    recipe = Recipe()
-    rows = np.arange(recipe.training.batch_size) % len(clips)
-    material = Material(window(clips, recipe.audio)[rows], clips.digits[rows],
-                        window(clips, recipe.audio)[rows], clips.digits[rows], "synthetic")
-    making = Batches(recipe, material)
+    train_settings = TrainSettings()
+    rows = np.arange(train_settings.training.batch_size) % len(clips)
+    training_data = TrainingData(
+        window(clips, train_settings.audio)[rows],
+        clips.labels[rows],
+        window(clips, train_settings.audio)[rows],
+        clips.labels[rows],
+        "synthetic",
+    )
+    making = TrainLoader(train_settings, training_data)
     features, targets = making.make(np.arange(len(rows)))
     group = f"one training batch of {len(rows)} clips, ms"
-    for name in recipe.models:
-        trainer = Trainer(name, recipe, making, Path())
-        yield Line(group, f"{name} learns it",
-                   lambda t=trainer: milliseconds(lambda: t.learn(features, targets), 8))
-    yield Line(group, "augmentation and features",
-               lambda: milliseconds(lambda: making.make(np.arange(len(rows))), 8))
-    yield Line(group, "features alone, as in validation",
-               lambda: milliseconds(lambda: list(making.validation()), 8))
+    for name in train_settings.models:
+        trainer = Trainer(name, train_settings, making, Path())
+        yield Line(
+            group,
+            f"{name} learns it",
+            lambda t=trainer: milliseconds(lambda: t.train_step(features, targets), 8),
+        )
+    yield Line(
+        group,
+        "augmentation and features",
+        lambda: milliseconds(lambda: making.make(np.arange(len(rows))), 8),
+    )
+    yield Line(
+        group,
+        "features alone, as in validation",
+        lambda: milliseconds(lambda: list(making.validation()), 8),
+    )
 
 
 def batches(settings: BenchmarkSettings, clips: Clips, folder: Path) -> Iterator[Line]:
     """batch_inference.py on all cores, after start-up."""
     for number in range(settings.files):
-        audio_io.write_audio(folder / f"{number}.wav", clips.waveform(number % len(clips)),
-                             clips.sample_rate)
+        audio_io.write_audio(
+            folder / f"{number}.wav", clips.waveform(number % len(clips)), clips.sample_rate
+        )
     paths = sorted(folder.glob("*.wav"))
 
     def speed(clean: bool) -> float:
-        chosen = batch_inference.BatchSettings((folder,), folder / "table.jsonl", clean=clean,
-                                               decision=settings.decision)
+        chosen = batch_inference.BatchSettings(
+            (folder,), folder / "table.jsonl", clean=clean, decision=settings.decision
+        )
         return batch_inference.answer_files(paths, chosen, folder / "partial.jsonl", {})
 
     group = f"batch_inference.py on {batch_inference.available_cores()} cores, files a second"
@@ -176,10 +201,24 @@ def write(figures: dict[tuple[str, str], list[float]], folder: Path) -> None:
     for (group, name), measured in figures.items():
         median = statistics.median(measured)
         ratio = median / first.setdefault(group, median)
-        rows.append([group, name, f"{median:.3g}", f"{min(measured):.3g} to {max(measured):.3g}",
-                     f"{ratio:.2f}"])
-        values.append({"group": group, "name": name, "median": median, "all": measured,
-                       "ratio_to_first": ratio})
+        rows.append(
+            [
+                group,
+                name,
+                f"{median:.3g}",
+                f"{min(measured):.3g} to {max(measured):.3g}",
+                f"{ratio:.2f}",
+            ]
+        )
+        values.append(
+            {
+                "group": group,
+                "name": name,
+                "median": median,
+                "all": measured,
+                "ratio_to_first": ratio,
+            }
+        )
     table = scoring.table(["what", "of that", "median", "from .. to", "ratio"], rows)
     print(table)
     utils.write_json(folder / "benchmark.json", {"figures": values, "record": utils.run_record()})

@@ -22,8 +22,10 @@ REJECT = len(DIGITS)
 """Class index of "no digit": other words, noise, silence. The network's eleventh output."""
 N_CLASSES = len(DIGITS) + 1
 
-FSDD_URL = ("https://github.com/Jakobovski/free-spoken-digit-dataset/"
-            "archive/refs/tags/v1.0.10.zip")
+DISPLAY_NAMES = {"cnn": "CNN", "rnn": "BiLSTM"}
+"""How networks are called in answers, tables and figures."""
+
+FSDD_URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip"
 
 
 class UserError(Exception):
@@ -44,8 +46,15 @@ def _within(group: object, low: float, high: float, *names: str) -> None:
     prefix = type(group).__name__.removesuffix("Settings").lower()
     for name in names:
         value = getattr(group, name)
-        _check(value is None or low <= value <= high,
-               f"{prefix}.{_option(name)} is {value}: use {low:g} to {high:g}")
+        _check(
+            value is None or low <= value <= high,
+            f"{prefix}.{_option(name)} is {value}: use {low:g} to {high:g}",
+        )
+
+
+def display_name(name: str) -> str:
+    """How a network is called in answers, tables and figures: "rnn" is the BiLSTM."""
+    return DISPLAY_NAMES.get(name, name)
 
 
 def from_environment(variable: str) -> Path | None:
@@ -68,8 +77,10 @@ class AudioSettings:
     """s. Longer files are refused: nobody takes a minute to say a digit."""
 
     def __post_init__(self) -> None:
-        _check(self.sample_rate in (8000, 16000, 32000, 48000),
-               f"audio.sample-rate is {self.sample_rate}: use 8000, 16000, 32000 or 48000")
+        _check(
+            self.sample_rate in (8000, 16000, 32000, 48000),
+            f"audio.sample-rate is {self.sample_rate}: use 8000, 16000, 32000 or 48000",
+        )
         _within(self, 0.25, 10, "clip_seconds")
         _within(self, -60, -3, "level_dbfs")
         _within(self, self.clip_seconds, 3600, "max_seconds")
@@ -111,8 +122,10 @@ class FeaturesSettings:
     """Tempos at which an answer hears the clip; averaging over them helps with strangers' pace."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.tempos) and all(0.5 <= tempo <= 2 for tempo in self.tempos),
-               f"features.tempos is {self.tempos}: give one or more from 0.5 to 2")
+        _check(
+            bool(self.tempos) and all(0.5 <= tempo <= 2 for tempo in self.tempos),
+            f"features.tempos is {self.tempos}: give one or more from 0.5 to 2",
+        )
         _within(self, 32, 4096, "n_fft")
         _within(self, 1, self.n_fft, "hop_length")
         _within(self, 4, 128, "n_mels")
@@ -147,8 +160,10 @@ class DataSettings:
     """How often an epoch repeats each of your own clips: few must be heard among thousands."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.corpora.strip()),
-               "data.corpora is empty: name fsdd, synthetic, own or a folder")
+        _check(
+            bool(self.corpora.strip()),
+            "data.corpora is empty: name fsdd, synthetic, own or a folder",
+        )
         _within(self, 0.02, 0.5, "validation_fraction")
         _within(self, 1, 1000, "fsdd_repeats", "own_repeats")
 
@@ -173,12 +188,25 @@ class SyntheticSettings:
     @classmethod
     def only(cls, **clips: int) -> SyntheticSettings:
         """These clips and no others."""
-        return cls(**{item.name: clips.get(item.name, 0) for item in dataclasses.fields(cls)
-                      if item.type == "int"})
+        return cls(
+            **{
+                item.name: clips.get(item.name, 0)
+                for item in dataclasses.fields(cls)
+                if item.type == "int"
+            }
+        )
 
     def __post_init__(self) -> None:
-        _within(self, 0, 1_000_000, "espeak_clips", "pico_clips", "piper_clips",
-                "kokoro_clips", "other_words")
+        _within(
+            self,
+            0,
+            1_000_000,
+            "espeak_clips",
+            "pico_clips",
+            "piper_clips",
+            "kokoro_clips",
+            "other_words",
+        )
 
 
 @dataclass(frozen=True)
@@ -227,9 +255,9 @@ class AugmentationSettings:
     """Probability of cutting off what lies around the word, as voice activity detection does."""
     non_speech: float = 0.03
     """Probability of hum, clicks or silence instead of the clip; the answer is then "no digit"."""
-    garble: float = 0.08
+    spliced_reversed: float = 0.08
     """Probability of a word backwards or joined from halves of two; the answer is "no digit"."""
-    spec_mask: float = 0.4
+    spec_augment: float = 0.4
     """Probability of SpecAugment's masks over bands and over frames, each."""
     mixup: float = 0.0
     """Probability of blending two clips and their labels."""
@@ -317,9 +345,9 @@ class CleaningSettings:
     """Trim to the speech; off keeps the whole recording."""
     vad_mode: int = 2
     """Aggressiveness of WebRTC's detector, 0 (keeps most) to 3."""
-    pre_roll_ms: int = 60
+    speech_pad_before_ms: int = 60
     """ms kept before the first speech frame, so that no onset is lost."""
-    hangover_ms: int = 80
+    speech_pad_after_ms: int = 80
     """ms kept after the last speech frame; quiet fricatives (six) end there."""
     min_speech_ms: int = 80
     """ms. Shorter bursts are clicks, not speech."""
@@ -331,7 +359,7 @@ class CleaningSettings:
         _within(self, 1, 10, "highpass_order")
         _within(self, 0, 1, "gate_strength")
         _within(self, 0, 3, "vad_mode")
-        _within(self, 0, 2000, "pre_roll_ms", "hangover_ms", "min_speech_ms")
+        _within(self, 0, 2000, "speech_pad_before_ms", "speech_pad_after_ms", "min_speech_ms")
 
 
 @dataclass(frozen=True)
@@ -379,5 +407,7 @@ class LiveSettings:
         _within(self, 60, 2000, "endpoint_ms")
         _within(self, 0.5, 30, "max_utterance_seconds")
         _within(self, 8000, 192000, "sample_rate")
-        _check(re.fullmatch(r"[A-Za-z0-9-]{1,40}", self.user) is not None,
-               f"live.user is {self.user!r}: use letters, digits and hyphens, at most 40")
+        _check(
+            re.fullmatch(r"[A-Za-z0-9-]{1,40}", self.user) is not None,
+            f"live.user is {self.user!r}: use letters, digits and hyphens, at most 40",
+        )

@@ -1,6 +1,6 @@
 """Find the recordings, check them and load them as labelled clips.
 
-    python dataset_loader.py      fetches and verifies FSDD, and prints a table of what is in it
+python dataset_loader.py      fetches and verifies FSDD, and prints a table of what is in it
 """
 
 from __future__ import annotations
@@ -17,11 +17,21 @@ import audio_io
 import config
 import utils
 from corpora import download, fsdd_archive
-from corpora.clips import INT16_SCALE, Clips, concatenate
+from corpora.clips import Clips, concatenate
 from splits import Split, make_split, official_split, random_split, speaker_split
 
-__all__ = ["Clips", "Split", "load_folder", "load_fsdd", "load_noise", "load_training_clips",
-           "make_split", "official_split", "random_split", "speaker_split"]
+__all__ = [
+    "Clips",
+    "Split",
+    "load_folder",
+    "load_fsdd",
+    "load_noise",
+    "load_training_clips",
+    "make_split",
+    "official_split",
+    "random_split",
+    "speaker_split",
+]
 
 FSDD_FOLDER = "free-spoken-digit-dataset-1.0.10"
 """Where a downloaded archive is unpacked, below the data folder."""
@@ -32,9 +42,11 @@ NAMED_FILES = 10
 MAX_NOISE_SECONDS = 3600.0
 """s. Backgrounds may be longer than words."""
 CLIP_NAME = re.compile(r"(?P<label>[A-Za-z]+|\d)_(?P<speaker>.+)_(?P<take>\d+)")
-THREE_WAYS = ("three ways to get FSDD: connect to the internet and run this again; or fetch {url} "
-              "elsewhere and name the archive or folder with FSDD_ARCHIVE or --data.fsdd-archive; "
-              "or unpack it below {root}")
+THREE_WAYS = (
+    "three ways to get FSDD: connect to the internet and run this again; or fetch {url} "
+    "elsewhere and name the archive or folder with FSDD_ARCHIVE or --data.fsdd-archive; "
+    "or unpack it below {root}"
+)
 
 
 def load_fsdd(data: config.DataSettings, audio: config.AudioSettings) -> Clips:
@@ -54,12 +66,20 @@ def load_fsdd(data: config.DataSettings, audio: config.AudioSettings) -> Clips:
     if stored is not None:
         return stored
     recordings = fsdd_archive.read_verified(source)
-    waveforms = [audio_io.resample(samples / np.float32(INT16_SCALE), fsdd_archive.SAMPLE_RATE,
-                                   audio.sample_rate) for samples in recordings.values()]
+    waveforms = [
+        audio_io.resample(audio_io.to_float(samples), fsdd_archive.SAMPLE_RATE, audio.sample_rate)
+        for samples in recordings.values()
+    ]
     digits, speakers, takes = zip(*(name.split("_") for name in recordings), strict=True)
-    clips = Clips.from_waveforms(waveforms, [int(digit) for digit in digits], speakers,
-                                 list(recordings), [int(take) for take in takes], "fsdd",
-                                 audio.sample_rate)
+    clips = Clips.from_waveforms(
+        waveforms,
+        [int(digit) for digit in digits],
+        speakers,
+        list(recordings),
+        [int(take) for take in takes],
+        "fsdd",
+        audio.sample_rate,
+    )
     try:
         clips.save(cache, key)
     except OSError as error:
@@ -104,13 +124,18 @@ def _state(source: Path) -> str:
     digest = hashlib.sha256(str(source.resolve()).encode())
     for path in paths:
         facts = path.stat()
-        digest.update(f"{path.name} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\n"
-                      .encode())
+        digest.update(
+            f"{path.name} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\n".encode()
+        )
     return digest.hexdigest()
 
 
-def load_folder(folder: Path, audio: config.AudioSettings, corpus: str | None = None,
-                label_from_name: bool = True) -> Clips:
+def load_folder(
+    folder: Path,
+    audio: config.AudioSettings,
+    corpus: str | None = None,
+    label_from_name: bool = True,
+) -> Clips:
     """All recordings below `folder`, named ``{digit or word}_{speaker}_{take}``, resampled.
 
     Files with other names, without sound or unreadable are named on standard error, and skipped.
@@ -138,8 +163,16 @@ def load_folder(folder: Path, audio: config.AudioSettings, corpus: str | None = 
             digit, speaker, take = _label(path) if label_from_name else (config.REJECT, "", 0)
             waveform, _ = audio_io.read_audio(path, audio.sample_rate, audio.max_seconds)
             inner = path.relative_to(folder).parts[:-1]
-            rows.append((waveform, digit, speaker, path.stem, take,
-                         corpus or (inner[0] if inner else folder.resolve().name)))
+            rows.append(
+                (
+                    waveform,
+                    digit,
+                    speaker,
+                    path.stem,
+                    take,
+                    corpus or (inner[0] if inner else folder.resolve().name),
+                )
+            )
         except config.UserError as error:
             skipped.append(str(error))
     _report_skipped(folder, skipped, len(paths))
@@ -152,8 +185,10 @@ def _label(path: Path) -> tuple[int, str, int]:
     if match is None:
         raise config.UserError(f"{path}: not named like 7_speaker_0 or word_speaker_0")
     word = match["label"].lower()
-    labels = {**{name: int(name) for name in config.DIGITS},
-              **{name: digit for digit, name in enumerate(config.DIGIT_WORDS)}}
+    labels = {
+        **{name: int(name) for name in config.DIGITS},
+        **{name: digit for digit, name in enumerate(config.DIGIT_WORDS)},
+    }
     return labels.get(word, config.REJECT), match["speaker"], int(match["take"])
 
 
@@ -190,9 +225,12 @@ def _report_skipped(folder: Path, skipped: list[str], total: int) -> None:
         raise config.UserError(f"{folder}: no usable sound file in it ({total} found)")
 
 
-def load_training_clips(data: config.DataSettings, audio: config.AudioSettings,
-                        synthetic: config.SyntheticSettings,
-                        seed: int) -> tuple[Clips | None, Clips, str]:
+def load_training_clips(
+    data: config.DataSettings,
+    audio: config.AudioSettings,
+    synthetic: config.SyntheticSettings,
+    seed: int,
+) -> tuple[Clips | None, Clips, str]:
     """Load the corpora that ``data.corpora`` names.
 
     Under "auto", FSDD or the synthetic speakers may be missing, with a warning; and wherever
@@ -234,8 +272,13 @@ def _named_corpora(text: str) -> tuple[bool, list[str]]:
     return "auto" in words, list(dict.fromkeys(names))
 
 
-def _corpus(name: str, data: config.DataSettings, audio: config.AudioSettings,
-            synthetic: config.SyntheticSettings, seed: int) -> Clips:
+def _corpus(
+    name: str,
+    data: config.DataSettings,
+    audio: config.AudioSettings,
+    synthetic: config.SyntheticSettings,
+    seed: int,
+) -> Clips:
     """One corpus by its name in ``data.corpora``."""
     if name == "fsdd":
         return load_fsdd(data, audio)
@@ -243,24 +286,31 @@ def _corpus(name: str, data: config.DataSettings, audio: config.AudioSettings,
         return _synthetic(data, audio, synthetic, seed)
     if name == "own":
         if not data.own_dir.is_dir():
-            raise config.UserError(f"{data.own_dir}: no recordings of your own yet; "
-                                   "microphone_inference.py makes some")
+            raise config.UserError(
+                f"{data.own_dir}: no recordings of your own yet; microphone_inference.py makes some"
+            )
         return load_folder(data.own_dir, audio, corpus="own")
     if not Path(name).is_dir():
-        raise config.UserError(f"data.corpora: {name!r} is neither auto, fsdd, synthetic, own nor "
-                               "a folder")
+        raise config.UserError(
+            f"data.corpora: {name!r} is neither auto, fsdd, synthetic, own nor a folder"
+        )
     return load_folder(Path(name), audio)
 
 
-def _synthetic(data: config.DataSettings, audio: config.AudioSettings,
-               synthetic: config.SyntheticSettings, seed: int) -> Clips:
+def _synthetic(
+    data: config.DataSettings,
+    audio: config.AudioSettings,
+    synthetic: config.SyntheticSettings,
+    seed: int,
+) -> Clips:
     try:
         from corpora.synthetic import synthesize  # loads speech synthesisers: only if asked for
 
         return synthesize(synthetic, seed, audio.sample_rate, data.root / "cache")
     except ImportError as error:
-        raise config.UserError(f"no synthetic speakers: {error}; pip install -r requirements.txt "
-                               "brings what they need") from None
+        raise config.UserError(
+            f"no synthetic speakers: {error}; pip install -r requirements.txt brings what they need"
+        ) from None
 
 
 def _warn(message: str) -> None:
@@ -269,10 +319,12 @@ def _warn(message: str) -> None:
 
 def _warn_loudly(corpus: str, reason: str) -> None:
     """A warning that can't be overlooked among progress bars."""
-    effect = {"fsdd": "NO REAL SPEECH (FSDD): going on with synthetic speakers alone. "
-                      "Scores will be lower, and mean less.",
-              "synthetic": "NO SYNTHETIC SPEAKERS: going on without them. "
-                           "Strangers' voices will be recognised less well."}[corpus]
+    effect = {
+        "fsdd": "NO REAL SPEECH (FSDD): going on with synthetic speakers alone. "
+        "Scores will be lower, and mean less.",
+        "synthetic": "NO SYNTHETIC SPEAKERS: going on without them. "
+        "Strangers' voices will be recognised less well.",
+    }[corpus]
     rule = "!" * 96
     print(f"{rule}\n!!! {effect}\n!!! Why: {reason}\n{rule}", file=sys.stderr)
 
@@ -288,33 +340,42 @@ class LoaderSettings:
 def run(settings: LoaderSettings) -> None:
     """Fetch and verify FSDD and print what is in it."""
     clips = load_fsdd(settings.data, settings.audio)
-    print(f"{find_fsdd(settings.data)}: FSDD v1.0.10, every sample verified "
-          f"(SHA-256 {fsdd_archive.CONTENT_SHA256[:16]}...)\n")
+    print(
+        f"{find_fsdd(settings.data)}: FSDD v1.0.10, every sample verified "
+        f"(SHA-256 {fsdd_archive.CONTENT_SHA256[:16]}...)\n"
+    )
     print(describe(clips))
 
 
 def describe(clips: Clips) -> str:
     """A table of clips by digit and speaker, with durations, rate and levels."""
-    speakers, labels = np.unique(clips.speakers), np.unique(clips.digits)
+    speakers, labels = np.unique(clips.speakers), np.unique(clips.labels)
     levels = np.array([audio_io.dbfs(audio_io.rms(clips.waveform(i))) for i in range(len(clips))])
     seconds = clips.durations
     width = max(map(len, speakers), default=0) + 2
-    quantities = (("median s", np.median, seconds), ("shortest s", np.min, seconds),
-                  ("longest s", np.max, seconds), ("RMS dBFS", np.median, levels))
+    quantities = (
+        ("median s", np.median, seconds),
+        ("shortest s", np.min, seconds),
+        ("longest s", np.max, seconds),
+        ("RMS dBFS", np.median, levels),
+    )
 
     def line(title: str, chosen: np.ndarray) -> str:
-        counts = [np.count_nonzero(clips.digits[chosen] == label) for label in labels]
+        counts = [np.count_nonzero(clips.labels[chosen] == label) for label in labels]
         numbers = "".join(f"{count:5d}" for count in [*counts, np.count_nonzero(chosen)])
         return f"{title:{width}}{numbers}" + "".join(
-            f"{function(values[chosen]):11.2f}" for _, function, values in quantities)
+            f"{function(values[chosen]):11.2f}" for _, function, values in quantities
+        )
 
     heads = [config.DIGITS[label] if label < config.REJECT else "other" for label in labels]
     header = " " * width + "".join(f"{head:>5}" for head in [*heads, "all"])
     rows = [header + "".join(f"{name:>11}" for name, _, _ in quantities)]
     rows += [line(speaker, clips.speakers == speaker) for speaker in speakers]
     rows += [line("all", np.ones(len(clips), bool))] if len(clips) else []
-    return "\n".join(rows) + (f"\n\n{len(clips)} clips of {len(speakers)} speakers, "
-                              f"{seconds.sum() / 60:.1f} minutes, {clips.sample_rate} Hz")
+    return "\n".join(rows) + (
+        f"\n\n{len(clips)} clips of {len(speakers)} speakers, "
+        f"{seconds.sum() / 60:.1f} minutes, {clips.sample_rate} Hz"
+    )
 
 
 if __name__ == "__main__":

@@ -32,11 +32,12 @@ import numpy as np
 import audio_io
 import config
 import utils
+from audio_io import Recording
 from live import microphone
 from live.endpointing import Endpointer, LowDelayResampler, Utterance
 from live.recording_store import RecordingStore
 from live.terminal import Keyboard, Terminal, quiet_libraries
-from recognition.recognizer import Answer, Listener, add_timing
+from recognition.recognizer import RecognitionResult, Recognizer
 
 RETRY_SECONDS = (1.0, 2.0, 4.0)
 """s waited before each new try of a microphone that has vanished."""
@@ -83,18 +84,19 @@ class Session:
         if settings.device is not None:
             self.live = dataclasses.replace(settings.live, device=settings.device)
         self.terminal = Terminal()
-        self.listener: Listener | None = None
-        self.store = RecordingStore(self.live, self.terminal.say, settings.save,
-                                    hurried=not settings.wav)
-        self.last: Answer | None = None
+        self.recognizer: Recognizer | None = None
+        self.store = RecordingStore(
+            self.live, self.terminal.say, settings.save, hurried=not settings.wav
+        )
+        self.last: RecognitionResult | None = None
         self.keyboard: Keyboard | None = None
 
     def load(self) -> None:
         """Load the networks, if they are not yet, and from then on heed keyboard and Ctrl-C."""
-        if self.listener is not None:
+        if self.recognizer is not None:
             return
         started = time.monotonic()
-        self.listener = Listener(self.settings.decision, self.settings.cleaning)
+        self.recognizer = load_recognizer(self.settings)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if not self.settings.wav:
@@ -105,15 +107,15 @@ class Session:
         """The microphone of the settings; a context manager."""
         return microphone.Microphone(self.live.device, self.live.sample_rate, self.live.block_ms)
 
-    def present(self, answer: Answer) -> None:
+    def present(self, answer: RecognitionResult) -> None:
         """Print an answer, then save it."""
         self.last = answer
         self.terminal.clear()
         text = answer.as_text()
         if self.settings.json:
             text = json.dumps(answer.as_dict())
-        elif answer.source != "microphone":
-            text = f"{answer.source}: {text}"
+        elif answer.recording.source != "microphone":
+            text = f"{answer.recording.source}: {text}"
         print(text, flush=True)
         if self.settings.timing:
             self.terminal.say(answer.timing_text())
@@ -132,11 +134,32 @@ class Session:
                 self.terminal.say(f"kept as your {digit}: {path}")
 
 
+def load_recognizer(settings: LiveScriptSettings) -> Recognizer:
+    """The networks, loaded and warmed up, so that the first answer comes as fast as the next."""
+    import torch
+
+    torch.set_num_threads(1)  # a second thread costs more than it gains on one clip
+    recognizer = Recognizer(settings.decision, settings.cleaning)
+    recognizer.warm_up()
+    return recognizer
+
+
+def microphone_recording(
+    waveform: np.ndarray, sample_rate: int, remarks: tuple[str, ...] = ()
+) -> Recording:
+    """What the microphone gave, with advice where it gave nothing but zeros."""
+    if waveform.size and not waveform.any():
+        remarks += ("nothing but zeros from the microphone: " + microphone.permission_hint(),)
+    return Recording(waveform, sample_rate, "microphone", remarks)
+
+
 def as_digit(text: str) -> int | None:
     """The digit that "7" or "seven" names; None for anything else."""
     text = text.strip().lower()
-    names = {**{name: i for i, name in enumerate(config.DIGITS)},
-             **{word: i for i, word in enumerate(config.DIGIT_WORDS)}}
+    names = {
+        **{name: i for i, name in enumerate(config.DIGITS)},
+        **{word: i for i, word in enumerate(config.DIGIT_WORDS)},
+    }
     return names.get(text)
 
 
@@ -166,12 +189,10 @@ def answer_files(settings: LiveScriptSettings) -> int:
     try:
         for path in settings.wav:
             try:
-                waveform, rate = audio_io.read_audio(path)
+                session.present(session.recognizer.recognize_file(path))
             except audio_io.AudioError as error:
                 session.terminal.say(f"error: {error}")
                 failed += 1
-                continue
-            session.present(session.listener.hear(waveform, rate, str(path)))
     finally:
         session.store.close()
     return 1 if failed else 0
@@ -194,8 +215,9 @@ def persist(session: Session, listen: Callable[[Session], None]) -> None:
 def wait_for_microphone(session: Session, problem: microphone.MicrophoneError) -> None:
     """Try to open the microphone again, some times, with growing pauses."""
     for number, pause in enumerate(RETRY_SECONDS, start=1):
-        session.terminal.say(f"{problem}; trying again in {pause:g} s "
-                             f"({number} of {len(RETRY_SECONDS)})")
+        session.terminal.say(
+            f"{problem}; trying again in {pause:g} s ({number} of {len(RETRY_SECONDS)})"
+        )
         time.sleep(pause)
         try:
             microphone.rescan_devices()
@@ -215,12 +237,11 @@ def push_to_talk(session: Session) -> None:
         if line:
             session.typed(line)
             continue
-        waveform, rate = record_once(session)
-        session.present(session.listener.hear(waveform, rate))
+        session.present(session.recognizer.recognize(record_once(session)))
 
 
-def record_once(session: Session) -> tuple[np.ndarray, int]:
-    """Count down and record: float32 (samples,) and its rate.
+def record_once(session: Session) -> Recording:
+    """Count down and record.
 
     A recording that ends because the microphone vanishes is answered and kept all the same.
     """
@@ -234,12 +255,17 @@ def record_once(session: Session) -> tuple[np.ndarray, int]:
             waveform = source.record(live.record_seconds, terminal.level)
         except microphone.DeviceLost as error:
             if error.waveform.size:
-                session.present(session.listener.hear(
-                    error.waveform, error.sample_rate, remarks=("cut short: microphone lost",)))
+                session.present(
+                    session.recognizer.recognize(
+                        microphone_recording(
+                            error.waveform, error.sample_rate, ("cut short: microphone lost",)
+                        )
+                    )
+                )
             raise
         if source.overflows:
             terminal.say(f"{source.overflows} blocks of sound were lost: the computer is too busy")
-    return waveform, source.sample_rate
+    return microphone_recording(waveform, source.sample_rate)
 
 
 def hands_free(session: Session) -> None:
@@ -270,7 +296,7 @@ class HandsFree:
 
     def __init__(self, session: Session, source: microphone.Microphone) -> None:
         self.session, self.source = session, source
-        self.rate = session.listener.rate
+        self.rate = session.recognizer.rate
         self.resampler = LowDelayResampler(source.sample_rate, self.rate)
         self.endpointer = Endpointer(self.rate, session.live)
         kept = session.live.max_utterance_seconds + 1
@@ -286,7 +312,8 @@ class HandsFree:
         self.blocks.append(block.waveform)
         self.heard += len(block.waveform)
         self.session.terminal.level(
-            block.waveform, "speech" if self.endpointer.speaking else "listening")
+            block.waveform, "speech" if self.endpointer.speaking else "listening"
+        )
         for utterance in self.endpointer.feed(self.resampler.feed(block.waveform)):
             self.answer(utterance, block.arrived)
         self.watch(block.waveform)
@@ -296,19 +323,23 @@ class HandsFree:
         rate = self.source.sample_rate
         speech_end = arrived - self.heard / rate + utterance.speech_end / self.rate
         remarks = () if utterance.complete else ("cut off before it ended",)
-        answer = self.session.listener.hear(self.sound(utterance), rate, remarks=remarks)
-        if not answer.cleaned.speech.size:
-            return  # a noise that began; on second hearing, with its end, there is no speech in it
-        waited = 1000 * (time.monotonic() - speech_end)
-        self.session.present(add_timing(answer, end_of_speech_to_answer=waited))
+        result = self.session.recognizer.recognize(
+            microphone_recording(self.sound(utterance), rate, remarks)
+        )
+        if not result.speech.size:
+            return  # a noise that began: with its end known, there is no speech in it
+        waited = {"end_of_speech_to_answer": 1000 * (time.monotonic() - speech_end)}
+        self.session.present(dataclasses.replace(result, timing_ms=result.timing_ms | waited))
 
     def sound(self, utterance: Utterance) -> np.ndarray:
         """The utterance as the microphone gave it, float32 (samples,) at its own rate."""
         recent = np.concatenate(self.blocks)
         first = self.heard - len(recent)
-        start, end = (round(position * self.source.sample_rate / self.rate) - first
-                      for position in (utterance.start, utterance.end))
-        return recent[max(0, start):end]
+        start, end = (
+            round(position * self.source.sample_rate / self.rate) - first
+            for position in (utterance.start, utterance.end)
+        )
+        return recent[max(0, start) : end]
 
     def finish(self) -> None:
         """Answer what was being said when the microphone vanished."""
@@ -321,14 +352,17 @@ class HandsFree:
         terminal = self.session.terminal
         if not self.ready and self.endpointer.calibrated:
             self.ready = True
-            terminal.say(f"ready: speak to {self.source.device.name!r} "
-                         f"({self.source.sample_rate} Hz); {HELP_HANDS_FREE}")
+            terminal.say(
+                f"ready: speak to {self.source.device.name!r} "
+                f"({self.source.sample_rate} Hz); {HELP_HANDS_FREE}"
+            )
         if self.zeros == self.heard - len(waveform) and not waveform.any():
             self.zeros = self.heard
             limit = SILENT_SECONDS * self.source.sample_rate
             if self.zeros >= limit > self.zeros - len(waveform):
-                terminal.say("nothing but zeros from the microphone so far: "
-                             + microphone.permission_hint())
+                terminal.say(
+                    "nothing but zeros from the microphone so far: " + microphone.permission_hint()
+                )
         new = self.source.overflows - self.overflows
         if new and time.monotonic() - self.told_at > OVERFLOW_SECONDS:
             terminal.say(f"{new} blocks of sound were lost: the computer is too busy")

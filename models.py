@@ -19,14 +19,17 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {}
 
 def register(name: str) -> Callable:
     """Class decorator that makes a network known to :func:`create_model`."""
+
     def keep(model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         REGISTRY[name] = model
         return model
+
     return keep
 
 
-def create_model(name: str, n_features: int, n_classes: int = config.N_CLASSES,
-                 **arguments) -> nn.Module:
+def create_model(
+    name: str, n_features: int, n_classes: int = config.N_CLASSES, **arguments
+) -> nn.Module:
     """Make the network called `name`.
 
     Raises
@@ -45,8 +48,11 @@ def model_arguments(name: str, settings: config.ModelSettings) -> dict[str, int]
 
 def conv_block(inputs: int, outputs: int, stride: int | tuple[int, int] = 1) -> nn.Sequential:
     """3x3 convolution, batch normalisation, ReLU."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
-                         nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
 
 
 class ResidualBlock(nn.Module):
@@ -54,9 +60,11 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(conv_block(channels, channels),
-                                  nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-                                  nn.BatchNorm2d(channels))
+        self.body = nn.Sequential(
+            conv_block(channels, channels),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x + self.body(x))
@@ -85,14 +93,21 @@ class CNNModel(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(1, width // 2, 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(width // 2), nn.ReLU(inplace=True))
+            nn.BatchNorm2d(width // 2),
+            nn.ReLU(inplace=True),
+        )
         self.stages = nn.Sequential(
-            conv_block(width // 2, width, 2), ResidualBlock(width),
-            conv_block(width, 2 * width, 2), ResidualBlock(2 * width))
+            conv_block(width // 2, width, 2),
+            ResidualBlock(width),
+            conv_block(width, 2 * width, 2),
+            ResidualBlock(2 * width),
+        )
         bands = -(-n_features // 8)
         self.join_bands = nn.Sequential(
             nn.Conv2d(2 * width, 2 * width, (bands, 1), bias=False),
-            nn.BatchNorm2d(2 * width), nn.ReLU(inplace=True))
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(inplace=True),
+        )
         self.pool = AttentivePooling(2 * width)
         self.head = nn.Linear(4 * width, n_classes)
 
@@ -107,8 +122,9 @@ class RNNModel(nn.Module):
 
     def __init__(self, n_features: int, n_classes: int, width: int = 64) -> None:
         super().__init__()
-        self.subsample = nn.Sequential(conv_block(1, 16, 2), conv_block(16, 32, 2),
-                                       ResidualBlock(32))
+        self.subsample = nn.Sequential(
+            conv_block(1, 16, 2), conv_block(16, 32, 2), ResidualBlock(32)
+        )
         bands = -(-n_features // 4)
         self.project = nn.Linear(32 * bands, width)
         self.lstm = nn.LSTM(width, width, num_layers=2, batch_first=True, bidirectional=True)
@@ -135,16 +151,22 @@ def count_multiply_adds(model: nn.Module, n_features: int, frames: int) -> int:
         nonlocal total
         if isinstance(module, nn.LSTM):
             steps = inputs[0].shape[1]
-            total += steps * sum(weight.numel() for name, weight in module.named_parameters()
-                                 if name.startswith("weight"))
+            total += steps * sum(
+                weight.numel()
+                for name, weight in module.named_parameters()
+                if name.startswith("weight")
+            )
         elif isinstance(module, nn.Linear):
             total += module.weight.numel() * (output.numel() // output.shape[-1])
         else:
             total += module.weight.numel() * (output.numel() // output.shape[1])
 
     kinds = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.LSTM)
-    hooks = [module.register_forward_hook(count) for module in model.modules()
-             if isinstance(module, kinds)]
+    hooks = [
+        module.register_forward_hook(count)
+        for module in model.modules()
+        if isinstance(module, kinds)
+    ]
     training, device = model.training, next(model.parameters()).device
     with torch.no_grad():
         model.eval()(torch.zeros(1, n_features, frames, device=device))

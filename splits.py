@@ -45,8 +45,9 @@ def official_split(clips: Clips, validation_fraction: float, seed: int) -> Split
     ------
     UserError : no such takes, or nothing else
     """
-    return _carve(clips, clips.takes < OFFICIAL_TEST_TAKES, validation_fraction, seed,
-                  "takes 0 to 4")
+    return _carve(
+        clips, clips.takes < OFFICIAL_TEST_TAKES, validation_fraction, seed, "takes 0 to 4"
+    )
 
 
 def speaker_split(clips: Clips, speaker: str, validation_fraction: float, seed: int) -> Split:
@@ -80,19 +81,22 @@ def _carve(clips: Clips, test: np.ndarray, fraction: float, seed: int, what: str
     validation = _stratified(clips, rest, fraction, np.random.default_rng(seed))
     train = np.setdiff1d(rest, validation)
     if not (test.any() and len(validation) and len(train)):
-        raise config.UserError(f"{len(clips)} clips are too few to test on {what}: the test, "
-                               "validation or training set would be empty")
+        raise config.UserError(
+            f"{len(clips)} clips are too few to test on {what}: the test, "
+            "validation or training set would be empty"
+        )
     return Split(train, validation, np.flatnonzero(test))
 
 
-def _stratified(clips: Clips, indices: np.ndarray, fraction: float,
-                rng: np.random.Generator) -> np.ndarray:
+def _stratified(
+    clips: Clips, indices: np.ndarray, fraction: float, rng: np.random.Generator
+) -> np.ndarray:
     """Draw round(fraction x size) clips of each digit and speaker; sorted indices.
 
     Where that would give none of some digit and speaker, the speakers are pooled; where it would
     give none of some digit, so are the digits.
     """
-    digits = np.unique(clips.digits[indices], return_inverse=True)[1]
+    digits = np.unique(clips.labels[indices], return_inverse=True)[1]
     speakers = np.unique(clips.speakers[indices], return_inverse=True)[1]
     for cells in (digits * (speakers.max(initial=0) + 1) + speakers, digits, np.zeros_like(digits)):
         sizes = np.unique(cells, return_counts=True)[1]
@@ -101,5 +105,5 @@ def _stratified(clips: Clips, indices: np.ndarray, fraction: float,
     drawn = []
     for cell in np.unique(cells):
         members = rng.permutation(indices[cells == cell])
-        drawn.append(members[:int(fraction * len(members) + 0.5)])  # halves are rounded up
+        drawn.append(members[: int(fraction * len(members) + 0.5)])  # halves are rounded up
     return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, np.int64)

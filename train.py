@@ -28,46 +28,49 @@ import config
 import models
 import utils
 from recognition import calibration
-from recognition.predictor import Checkpoint, save_checkpoint, vote
-from training.data import Batches, lane
-from training.settings import Recipe, gather
+from recognition.checkpoint import Checkpoint, save_checkpoint
+from recognition.predictor import vote
+from training.data import TrainLoader, compute_thread
+from training.settings import TrainSettings, prepare_data
 from training.trainer import Trainer
 
 SETTINGS_THAT_MAY_DIFFER = ("resume", "runs_dir")
 """Fields of the recipe that do not change what a run computes."""
 
 
-def settings_of(recipe: Recipe) -> dict[str, Any]:
+def settings_of(train_settings: TrainSettings) -> dict[str, Any]:
     """The recipe as JSON values, without what does not change the result."""
-    values = json.loads(json.dumps(dataclasses.asdict(recipe), default=str))
+    values = json.loads(json.dumps(dataclasses.asdict(train_settings), default=str))
     return {name: value for name, value in values.items() if name not in SETTINGS_THAT_MAY_DIFFER}
 
 
-def open_run(recipe: Recipe) -> Path:
+def open_run(train_settings: TrainSettings) -> Path:
     """Make a new run folder, or with ``--resume`` find the last one of the same settings.
 
     Raises
     ------
     UserError : ``--resume``, and the runs there are were all made with other settings
     """
-    runs = sorted(path.parent for path in recipe.runs_dir.glob("*/settings.json"))
-    wanted = settings_of(recipe)
-    if recipe.resume and runs:
+    runs = sorted(path.parent for path in train_settings.runs_dir.glob("*/settings.json"))
+    wanted = settings_of(train_settings)
+    if train_settings.resume and runs:
         for run in reversed(runs):
             if json.loads((run / "settings.json").read_text(encoding="utf-8")) == wanted:
                 for left in run.glob(".*"):  # half a file of a run that was killed
                     left.unlink()
                 return run
-        raise config.UserError(f"no run in {recipe.runs_dir} was made with these settings; give "
-                               f"those in {runs[-1] / 'settings.json'}, or leave --resume out")
-    folder = recipe.runs_dir / time.strftime("%Y%m%d-%H%M%S")
+        raise config.UserError(
+            f"no run in {train_settings.runs_dir} was made with these settings; give "
+            f"those in {runs[-1] / 'settings.json'}, or leave --resume out"
+        )
+    folder = train_settings.runs_dir / time.strftime("%Y%m%d-%H%M%S")
     while folder.exists():
         folder = folder.with_name(folder.name + "x")
     utils.write_json(folder / "settings.json", wanted)
     return folder
 
 
-def train(recipe: Recipe) -> dict[str, Any]:
+def train(train_settings: TrainSettings) -> dict[str, Any]:
     """Train every network of the recipe, calibrate them together, save them.
 
     Returns
@@ -80,86 +83,124 @@ def train(recipe: Recipe) -> dict[str, Any]:
     UserError : impossible settings, no data, a loss that became NaN, CUDA asked for and absent
     """
     started = time.perf_counter()
-    material = gather(recipe)
-    folder = open_run(recipe)
-    print(f"run {folder}: {len(material.training)} training, {len(material.validation)} validation "
-          f"clips of {material.corpora}, {material.cut} of them longer than "
-          f"{recipe.audio.clip_seconds:g} s and cut; {time.perf_counter() - started:.0f} s to load",
-          flush=True)
-    batches = Batches(recipe, material)
-    trainers = {name: Trainer(name, recipe, batches, folder) for name in recipe.models}
+    training_data = prepare_data(train_settings)
+    folder = open_run(train_settings)
+    print(
+        f"run {folder}: {len(training_data.training)} training, "
+        f"{len(training_data.validation)} validation clips of {training_data.corpora}, "
+        f"{training_data.cut} of them longer than {train_settings.audio.clip_seconds:g} s and cut; "
+        f"{time.perf_counter() - started:.0f} s to load",
+        flush=True,
+    )
+    batches = TrainLoader(train_settings, training_data)
+    trainers = {
+        name: Trainer(name, train_settings, batches, folder) for name in train_settings.models
+    }
     summary = {name: describe(trainer) for name, trainer in trainers.items()}
     run_epochs(trainers, batches, folder)
     checkpoints = calibrate(trainers, batches)
-    save_dir = folder if recipe.dry_run else recipe.save_dir
+    save_dir = folder if train_settings.dry_run else train_settings.save_dir
     for name, checkpoint in checkpoints.items():
         path = save_dir / f"{name}.pt"
         save_checkpoint(path, checkpoint)
         summary[name] |= checkpoint.record["validation"] | {
-            "temperature": checkpoint.temperature, "file": str(path),
-            "file_bytes": path.stat().st_size}
-    result = {"folder": str(folder), "corpora": material.corpora, "seed": recipe.seed,
-              "seconds": round(time.perf_counter() - started, 1), "models": summary}
+            "temperature": checkpoint.temperature,
+            "file": str(path),
+            "file_bytes": path.stat().st_size,
+        }
+    result = {
+        "folder": str(folder),
+        "corpora": training_data.corpora,
+        "seed": train_settings.seed,
+        "seconds": round(time.perf_counter() - started, 1),
+        "models": summary,
+    }
     utils.write_json(folder / "summary.json", result | {"record": utils.run_record()})
     return result
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:
     """Parameters and multiply-adds of a network, printed and returned."""
-    frames = trainer.recipe.audio.clip_samples // trainer.recipe.features.hop_length + 1
+    frames = (
+        trainer.train_settings.audio.clip_samples // trainer.train_settings.features.hop_length + 1
+    )
     parameters = models.count_parameters(trainer.network)
     multiply_adds = models.count_multiply_adds(trainer.network, trainer.n_features, frames)
-    print(f"{trainer.name}: {parameters:,} parameters, {multiply_adds / 1e6:.1f} million "
-          f"multiply-adds a clip, on {trainer.device}", flush=True)
+    print(
+        f"{trainer.name}: {parameters:,} parameters, {multiply_adds / 1e6:.1f} million "
+        f"multiply-adds a clip, on {trainer.device}",
+        flush=True,
+    )
     return {"parameters": parameters, "multiply_adds": multiply_adds}
 
 
-def run_epochs(trainers: dict[str, Trainer], batches: Batches, folder: Path) -> None:
+def run_epochs(trainers: dict[str, Trainer], batches: TrainLoader, folder: Path) -> None:
     """Train all networks side by side to the end; after each epoch the folder's files are whole."""
     from torch.utils.tensorboard import SummaryWriter
 
     for trainer in trainers.values():
         trainer.load_state()
     with contextlib.ExitStack() as stack:
-        feeder = stack.enter_context(lane(batches.settings))
-        lanes = {name: stack.enter_context(lane(batches.settings)) for name in trainers}
-        boards = {name: stack.enter_context(contextlib.closing(SummaryWriter(
-            folder / "tensorboard" / name, purge_step=trainer.epoch + 1)))
-            for name, trainer in trainers.items()}
+        feeder = stack.enter_context(compute_thread(batches.settings))
+        threads = {name: stack.enter_context(compute_thread(batches.settings)) for name in trainers}
+        boards = {
+            name: stack.enter_context(
+                contextlib.closing(
+                    SummaryWriter(folder / "tensorboard" / name, purge_step=trainer.epoch + 1)
+                )
+            )
+            for name, trainer in trainers.items()
+        }
         while unfinished := [item for item in trainers.values() if not item.finished]:
             # a run that was killed between two saves goes on with the network that is behind
             epoch = min(trainer.epoch for trainer in unfinished)
             group = [trainer for trainer in unfinished if trainer.epoch == epoch]
             begun = time.perf_counter()
-            lines = run_epoch(group, batches, feeder, lanes)
+            lines = run_epoch(group, batches, feeder, threads)
             record_history(trainers, folder)
             for name, line in lines.items():
                 for key, value in line.items():
                     if key != "epoch":
                         boards[name].add_scalar(key, value, line["epoch"])
-                print(f"{name} epoch {line['epoch']:3d}/{batches.epochs}: "
-                      f"train loss {line['train_loss']:.4f} accuracy {line['train_accuracy']:.2%}  "
-                      f"validation loss {line['validation_loss']:.4f} "
-                      f"accuracy {line['validation_accuracy']:.2%}  "
-                      f"{time.perf_counter() - begun:.1f} s", flush=True)
+                print(
+                    f"{name} epoch {line['epoch']:3d}/{batches.epochs}: "
+                    f"train loss {line['train_loss']:.4f} accuracy {line['train_accuracy']:.2%}  "
+                    f"validation loss {line['validation_loss']:.4f} "
+                    f"accuracy {line['validation_accuracy']:.2%}  "
+                    f"{time.perf_counter() - begun:.1f} s",
+                    flush=True,
+                )
 
 
-def run_epoch(group: list[Trainer], batches: Batches, feeder: ThreadPoolExecutor,
-              lanes: dict[str, ThreadPoolExecutor]) -> dict[str, dict[str, float]]:
+def run_epoch(
+    group: list[Trainer],
+    batches: TrainLoader,
+    feeder: ThreadPoolExecutor,
+    threads: dict[str, ThreadPoolExecutor],
+) -> dict[str, dict[str, float]]:
     """Train some networks for one epoch, each in its lane; returns their lines of history."""
     epoch = group[0].epoch
-    bar = tqdm(total=len(batches), leave=False, unit="batch", disable=None,
-               desc=f"epoch {epoch + 1}/{batches.epochs}")
+    bar = tqdm(
+        total=len(batches),
+        leave=False,
+        unit="batch",
+        disable=None,
+        desc=f"epoch {epoch + 1}/{batches.epochs}",
+    )
     with bar, contextlib.closing(batches.epoch(epoch, feeder)) as made:
         for features, targets in made:
-            steps = [lanes[trainer.name].submit(trainer.learn, features, targets)
-                     for trainer in group]
+            steps = [
+                threads[trainer.name].submit(trainer.train_step, features, targets)
+                for trainer in group
+            ]
             for step in steps:
                 step.result()
             bar.set_postfix({trainer.name: trainer.progress for trainer in group}, refresh=False)
             bar.update()
-    ends = {trainer.name: lanes[trainer.name].submit(trainer.end_epoch, batches.validation())
-            for trainer in group}
+    ends = {
+        trainer.name: threads[trainer.name].submit(trainer.end_epoch, batches.validation())
+        for trainer in group
+    }
     return {name: end.result() for name, end in ends.items()}
 
 
@@ -174,7 +215,7 @@ def record_history(trainers: dict[str, Trainer], folder: Path) -> None:
         visualization.plot_learning_curves(history, folder / "learning_curves.png")
 
 
-def calibrate(trainers: dict[str, Trainer], batches: Batches) -> dict[str, Checkpoint]:
+def calibrate(trainers: dict[str, Trainer], batches: TrainLoader) -> dict[str, Checkpoint]:
     """Fit temperatures and thresholds on validation clips and pack the checkpoints."""
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in trainers}
     heard = []
@@ -185,41 +226,58 @@ def calibrate(trainers: dict[str, Trainer], batches: Batches) -> dict[str, Check
     targets = np.concatenate(heard)
     logits = {name: np.concatenate(parts) for name, parts in outputs.items()}
     scales = {name: calibration.fit(values, targets) for name, values in logits.items()}
-    posteriors = {name: calibration.calibrated(values, *scales[name])
-                  for name, values in logits.items()}
+    posteriors = {
+        name: calibration.calibrated(values, *scales[name]) for name, values in logits.items()
+    }
     together = calibration.fit_threshold(vote(posteriors), targets)
-    return {name: Checkpoint(
-        name=name, arguments=trainer.arguments, weights=trainer.best, audio=trainer.recipe.audio,
-        features=trainer.recipe.features, temperature=scales[name][0],
-        reject_bias=scales[name][1],
-        threshold=calibration.fit_threshold(posteriors[name], targets),
-        vote_threshold=together,
-        record=provenance(trainer, batches.material.corpora))
-        for name, trainer in trainers.items()}
+    return {
+        name: Checkpoint(
+            name=name,
+            arguments=trainer.arguments,
+            weights=trainer.best,
+            audio=trainer.train_settings.audio,
+            features=trainer.train_settings.features,
+            temperature=scales[name][0],
+            reject_bias=scales[name][1],
+            threshold=calibration.fit_threshold(posteriors[name], targets),
+            vote_threshold=together,
+            record=provenance(trainer, batches.training_data.corpora),
+        )
+        for name, trainer in trainers.items()
+    }
 
 
 def provenance(trainer: Trainer, corpora: str) -> dict[str, Any]:
     """What made a checkpoint: data, split, settings, scores, versions; plain values only."""
     best = min(trainer.history, key=lambda line: line["validation_loss"])
-    recipe = trainer.recipe
-    settings = settings_of(recipe)
+    train_settings = trainer.train_settings
+    settings = settings_of(train_settings)
     settings["data"].pop("fsdd_archive")  # where somebody's copy lies is nobody else's business
-    return {"corpora": corpora, "protocol": recipe.data.protocol,
-            "test_speaker": recipe.data.test_speaker, "seed": recipe.seed,
-            "settings": settings,
-            "validation": {"best_epoch": best["epoch"], "validation_loss": best["validation_loss"],
-                           "validation_accuracy": best["validation_accuracy"]},
-            **utils.run_record()}
+    return {
+        "corpora": corpora,
+        "protocol": train_settings.data.protocol,
+        "test_speaker": train_settings.data.test_speaker,
+        "seed": train_settings.seed,
+        "settings": settings,
+        "validation": {
+            "best_epoch": best["epoch"],
+            "validation_loss": best["validation_loss"],
+            "validation_accuracy": best["validation_accuracy"],
+        },
+        **utils.run_record(),
+    }
 
 
-def run(recipe: Recipe) -> None:
+def run(train_settings: TrainSettings) -> None:
     """Train and print what came out."""
-    result = train(recipe)
+    result = train(train_settings)
     for name, scores in result["models"].items():
-        print(f"{name}: validation accuracy {scores['validation_accuracy']:.2%} at epoch "
-              f"{scores['best_epoch']}, {scores['file_bytes'] / 1e6:.2f} MB in {scores['file']}")
+        print(
+            f"{name}: validation accuracy {scores['validation_accuracy']:.2%} at epoch "
+            f"{scores['best_epoch']}, {scores['file_bytes'] / 1e6:.2f} MB in {scores['file']}"
+        )
     print(f"done in {result['seconds'] / 60:.1f} minutes; next: python evaluation.py")
 
 
 if __name__ == "__main__":
-    utils.main(run, Recipe, __doc__)
+    utils.main(run, TrainSettings, __doc__)

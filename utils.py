@@ -49,6 +49,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` to `path` as indented JSON, atomically; NumPy values are converted."""
+
     def convert(item: Any) -> Any:
         if hasattr(item, "tolist"):
             return item.tolist()
@@ -59,9 +60,16 @@ def write_json(path: Path | str, value: Any) -> None:
 
 def commit() -> str:
     """The commit of this checkout, with "+" for local changes; "unknown" without git."""
+
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True,
-                              text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", *words],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no")
@@ -76,14 +84,18 @@ def run_record() -> dict[str, Any]:
     for package in RECORDED_PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-    return {"commit": commit(), "python": platform.python_version(),
-            "platform": platform.platform(), "versions": versions,
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]]}
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
 
 
-
-def parse_arguments(settings: type[Settings], description: str,
-                    arguments: list[str] | None = None) -> Settings:
+def parse_arguments(
+    settings: type[Settings], description: str, arguments: list[str] | None = None
+) -> Settings:
     """Make a command line from a dataclass and read it.
 
     Parameters
@@ -112,8 +124,9 @@ def parse_arguments(settings: type[Settings], description: str,
         raise config.UserError(" ".join(words.split()) + " (see --help)") from None
 
 
-def main(script: Callable[[Settings], int | None], settings: type[Settings],
-         description: str) -> None:
+def main(
+    script: Callable[[Settings], int | None], settings: type[Settings], description: str
+) -> None:
     """Run a script: read its settings, call it, and end with an exit code instead of a traceback.
 
     Exit codes: 0 done, 1 a :class:`config.UserError` while running, 2 a mistake in the settings,

@@ -26,14 +26,8 @@ DPI = 120
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5d5d5d")
 """Okabe and Ito's colours, which colour-blind readers can tell apart."""
 COLOURS = {"cnn": PALETTE[0], "rnn": PALETTE[1], "vote": PALETTE[2]}
-DISPLAY_NAMES = {"cnn": "CNN", "rnn": "BiLSTM", "vote": "vote"}
 SPECTROGRAM_RANGE_DB = 70.0
 """dB shown below a spectrogram's loudest point; room noise lies about there."""
-
-
-def display_name(name: str) -> str:
-    """How a model is called in figures and tables: "rnn" is the BiLSTM."""
-    return DISPLAY_NAMES.get(name, name)
 
 
 def _colour(name: str, position: int) -> str:
@@ -66,8 +60,9 @@ def _tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "") -> No
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def plot_learning_curves(history: Mapping[str, Sequence[Mapping[str, float]]],
-                         path: Path | str) -> Path:
+def plot_learning_curves(
+    history: Mapping[str, Sequence[Mapping[str, float]]], path: Path | str
+) -> Path:
     """Loss and accuracy by epoch, a colour for each model; the lowest validation loss is marked.
 
     Parameters
@@ -85,26 +80,51 @@ def plot_learning_curves(history: Mapping[str, Sequence[Mapping[str, float]]],
         _draw_history(right, rows, "accuracy", 100.0, colour, name, best[name])
     _tidy(left, "epoch", "cross-entropy")
     _tidy(right, "epoch", "accuracy (%)")
-    figure.suptitle("Best validation: " + ", ".join(
-        f"{display_name(name)} {row['validation_accuracy']:.2%} (epoch {row['epoch']:g})"
-        for name, row in best.items()), fontsize=13, fontweight="bold")
+    figure.suptitle(
+        "Best validation: "
+        + ", ".join(
+            f"{config.display_name(name)} {row['validation_accuracy']:.2%} (epoch {row['epoch']:g})"
+            for name, row in best.items()
+        ),
+        fontsize=13,
+        fontweight="bold",
+    )
     if best:
         right.legend(frameon=False, fontsize=9)
     return _save(figure, path)
 
 
-def _draw_history(axes: Axes, rows: Sequence[Mapping[str, float]], quantity: str, scale: float,
-                  colour: str, name: str, best: Mapping[str, float]) -> None:
+def _draw_history(
+    axes: Axes,
+    rows: Sequence[Mapping[str, float]],
+    quantity: str,
+    scale: float,
+    colour: str,
+    name: str,
+    best: Mapping[str, float],
+) -> None:
     epochs = [row["epoch"] for row in rows]
     for part, style in (("train", "--"), ("validation", "-")):
         values = [row[f"{part}_{quantity}"] * scale for row in rows]
-        axes.plot(epochs, values, style, color=colour, linewidth=1.6,
-                  alpha=0.6 if part == "train" else 1.0, label=f"{display_name(name)}, {part}")
+        axes.plot(
+            epochs,
+            values,
+            style,
+            color=colour,
+            linewidth=1.6,
+            alpha=0.6 if part == "train" else 1.0,
+            label=f"{config.display_name(name)}, {part}",
+        )
     axes.plot(best["epoch"], best[f"validation_{quantity}"] * scale, "o", color=colour)
 
 
-def plot_confusion(matrix: np.ndarray, labels: Sequence[str], path: Path | str, title: str,
-                   answers: Sequence[str] | None = None) -> Path:
+def plot_confusion(
+    matrix: np.ndarray,
+    labels: Sequence[str],
+    path: Path | str,
+    title: str,
+    answers: Sequence[str] | None = None,
+) -> Path:
     """Confusion matrix: counts in the cells, colour by share of the row.
 
     Parameters
@@ -119,9 +139,21 @@ def plot_confusion(matrix: np.ndarray, labels: Sequence[str], path: Path | str, 
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     text = np.where(matrix > 0, matrix.astype(str), "")
     axes = (figure := _figure(7.4, 6.4)).subplots()
-    seaborn.heatmap(share, annot=text, fmt="", cmap="Blues", vmin=0, vmax=100, square=True, ax=axes,
-                    linewidths=0.5, linecolor="#dddddd", xticklabels=list(answers or labels),
-                    yticklabels=list(labels), cbar_kws={"label": "share of row (%)", "shrink": 0.8})
+    seaborn.heatmap(
+        share,
+        annot=text,
+        fmt="",
+        cmap="Blues",
+        vmin=0,
+        vmax=100,
+        square=True,
+        ax=axes,
+        linewidths=0.5,
+        linecolor="#dddddd",
+        xticklabels=list(answers or labels),
+        yticklabels=list(labels),
+        cbar_kws={"label": "share of row (%)", "shrink": 0.8},
+    )
     axes.set(xlabel="answered", ylabel="spoken")
     axes.tick_params(axis="y", rotation=0)
     axes.set_title(title, fontsize=12, fontweight="bold", wrap=True)
@@ -147,8 +179,13 @@ def plot_reliability(panels: Mapping[str, Mapping[str, Any]], path: Path | str, 
             x = np.asarray(curve.confidence)[used]
             y, count = np.asarray(curve.accuracy)[used], np.asarray(curve.count)[used]
             top.plot(x, y, color=colour, alpha=0.4, linewidth=1.2)
-            top.scatter(x, y, 6 + 60 * np.sqrt(count / count.max(initial=1)), color=colour,
-                        label=f"{name}: ECE {curve.error:.1%}")
+            top.scatter(
+                x,
+                y,
+                6 + 60 * np.sqrt(count / count.max(initial=1)),
+                color=colour,
+                label=f"{name}: ECE {curve.error:.1%}",
+            )
             bottom.step(x, count, where="mid", color=colour, linewidth=1.4)
         _tidy(top, "", "share right" if column == 0 else "", panel)
         _tidy(bottom, "confidence", "clips" if column == 0 else "")
@@ -172,13 +209,21 @@ def plot_noise(rows: Sequence[Mapping[str, Any]], path: Path | str, title: str) 
     axes = (figure := _figure(9, 5.2, title)).subplots()
     for position, noise in enumerate(noises):
         for cleaning in sorted({row["cleaning"] for row in rows}, reverse=True):
-            line = sorted((place[row["snr_db"]], row["accuracy"], row["low"], row["high"])
-                          for row in rows
-                          if row["cleaning"] == cleaning and row["noise"] in (noise, "none"))
+            line = sorted(
+                (place[row["snr_db"]], row["accuracy"], row["low"], row["high"])
+                for row in rows
+                if row["cleaning"] == cleaning and row["noise"] in (noise, "none")
+            )
             x, y, low, high = np.array(line).T
             colour, style = PALETTE[position], "o-" if cleaning else "s--"
-            axes.plot(x, 100 * y, style, color=colour, markersize=4,
-                      label=f"{noise}, {'with' if cleaning else 'without'} cleaning")
+            axes.plot(
+                x,
+                100 * y,
+                style,
+                color=colour,
+                markersize=4,
+                label=f"{noise}, {'with' if cleaning else 'without'} cleaning",
+            )
             if cleaning:
                 axes.fill_between(x, 100 * low, 100 * high, color=colour, alpha=0.1, linewidth=0)
     axes.set_xticks(list(place.values()), [*(f"{level:g}" for level in levels), "clean"])
@@ -187,8 +232,9 @@ def plot_noise(rows: Sequence[Mapping[str, Any]], path: Path | str, title: str) 
     return _save(figure, path)
 
 
-def plot_proportions(rows: Sequence[Mapping[str, Any]], path: Path | str, title: str,
-                     xlabel: str = "accuracy (%)") -> Path:
+def plot_proportions(
+    rows: Sequence[Mapping[str, Any]], path: Path | str, title: str, xlabel: str = "accuracy (%)"
+) -> Path:
     """Proportions with their 95 % intervals: a line each group, a colour each series.
 
     Parameters
@@ -207,10 +253,12 @@ def plot_proportions(rows: Sequence[Mapping[str, Any]], path: Path | str, title:
         axes.plot([low, high], [y, y], color=colour, linewidth=1.6, alpha=0.6)
         axes.plot(value, y, "o", color=colour, markersize=5)
     for turn, name in enumerate(series):
-        axes.plot([], [], "o-", color=_colour(name, turn), label=display_name(name))
+        axes.plot([], [], "o-", color=_colour(name, turn), label=config.display_name(name))
     totals = {row["group"]: row.get("total") for row in rows}
-    axes.set_yticks(range(len(groups)), [
-        f"{group} (n={totals[group]})" if totals[group] else str(group) for group in groups])
+    axes.set_yticks(
+        range(len(groups)),
+        [f"{group} (n={totals[group]})" if totals[group] else str(group) for group in groups],
+    )
     axes.set_ylim(len(groups) - 0.4, -0.6)
     _tidy(axes, f"{xlabel}; line: 95 % interval")
     if len(series) > 1:
@@ -218,8 +266,12 @@ def plot_proportions(rows: Sequence[Mapping[str, Any]], path: Path | str, title:
     return _save(figure, path)
 
 
-def plot_ablation(changes: Mapping[str, float], path: Path | str, title: str,
-                  xlabel: str = "change of accuracy when switched off (points)") -> Path:
+def plot_ablation(
+    changes: Mapping[str, float],
+    path: Path | str,
+    title: str,
+    xlabel: str = "change of accuracy when switched off (points)",
+) -> Path:
     """Horizontal bars, sorted: what each part is worth. Bars to the left are losses.
 
     Parameters
@@ -237,8 +289,11 @@ def plot_ablation(changes: Mapping[str, float], path: Path | str, title: str,
     return _save(figure, path)
 
 
-def plot_augmentations(pictures: Mapping[str, np.ndarray], path: Path | str,
-                       title: str = "One clip under each augmentation") -> Path:
+def plot_augmentations(
+    pictures: Mapping[str, np.ndarray],
+    path: Path | str,
+    title: str = "One clip under each augmentation",
+) -> Path:
     """The features of one clip under each augmentation, in a grid.
 
     Parameters
@@ -248,7 +303,7 @@ def plot_augmentations(pictures: Mapping[str, np.ndarray], path: Path | str,
     columns, lines = min(4, len(pictures)), -(-len(pictures) // 4)
     figure = _figure(3.1 * columns, 0.7 + 2.0 * lines, title)
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in grid[len(pictures):]:
+    for axes in grid[len(pictures) :]:
         axes.set_axis_off()
     for axes, (name, picture) in zip(grid, pictures.items(), strict=False):
         axes.imshow(picture, origin="lower", aspect="auto", cmap="magma", interpolation="nearest")
@@ -258,8 +313,9 @@ def plot_augmentations(pictures: Mapping[str, np.ndarray], path: Path | str,
     return _save(figure, path)
 
 
-def plot_comparison(cleaned: Cleaned, sample_rate: int, prediction: Prediction | None,
-                    path: Path | str) -> Path:
+def plot_comparison(
+    cleaned: Cleaned, sample_rate: int, prediction: Prediction | None, path: Path | str
+) -> Path:
     """A recording before and after cleaning, the span of speech, and what each model heard.
 
     Parameters
@@ -296,8 +352,9 @@ def _headline(cleaned: Cleaned, prediction: Prediction | None) -> str:
     return f"Heard {answer} with confidence {prediction.confidence:.0%}. {heard}"
 
 
-def _draw_waveform(axes: Axes, waveform: np.ndarray, sample_rate: int, peak: float,
-                   name: str) -> None:
+def _draw_waveform(
+    axes: Axes, waveform: np.ndarray, sample_rate: int, peak: float, name: str
+) -> None:
     axes.plot(np.arange(len(waveform)) / sample_rate, waveform, color="#333333", linewidth=0.5)
     axes.set(xlim=(0, max(len(waveform), 1) / sample_rate), ylim=(-1.05 * peak, 1.05 * peak))
     _tidy(axes, title=name)
@@ -311,9 +368,15 @@ def _draw_spectrogram(axes: Axes, waveform: np.ndarray, sample_rate: int) -> Non
     padded = np.pad(waveform, (0, max(0, 2 * frame - len(waveform))))
     power, _, _ = mlab.specgram(padded, NFFT=frame, Fs=sample_rate, noverlap=3 * frame // 4)
     decibels = 10 * np.log10(power + 1e-14)
-    axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmax=decibels.max(),
-                vmin=decibels.max() - SPECTROGRAM_RANGE_DB,
-                extent=(0, len(padded) / sample_rate, 0, sample_rate / 2000))
+    axes.imshow(
+        decibels,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmax=decibels.max(),
+        vmin=decibels.max() - SPECTROGRAM_RANGE_DB,
+        extent=(0, len(padded) / sample_rate, 0, sample_rate / 2000),
+    )
     axes.set_xlabel("time (s)")
 
 
@@ -329,15 +392,26 @@ def _shade_speech(wave: Axes, spectrogram: Axes, cleaned: Cleaned) -> None:
 
 def _draw_posteriors(axes: Axes, prediction: Prediction) -> None:
     """Grouped bars over the ten digits, one colour a model and one for their vote."""
-    opinions = {name: opinion.posteriors for name, opinion in prediction.per_model.items()}
-    heights = opinions | {"vote": prediction.posteriors}
+    predictions = {
+        name: model_prediction.posteriors
+        for name, model_prediction in prediction.predictions.items()
+    }
+    heights = predictions | {"vote": prediction.posteriors}
     width = 0.8 / len(heights)
     for position, (name, values) in enumerate(heights.items()):
         x = np.arange(len(values)) + (position - (len(heights) - 1) / 2) * width
-        axes.bar(x, 100 * np.asarray(values), width, color=_colour(name, position),
-                 label=display_name(name))
+        axes.bar(
+            x,
+            100 * np.asarray(values),
+            width,
+            color=_colour(name, position),
+            label=config.display_name(name),
+        )
     axes.set_xticks(range(10), [f"{i}\n{word}" for i, word in enumerate(config.DIGIT_WORDS)])
     axes.set_ylim(0, 100)
-    _tidy(axes, ylabel="posterior (%)",
-          title=f"What each model heard; any other sound: {prediction.reject_probability:.0%}")
+    _tidy(
+        axes,
+        ylabel="posterior (%)",
+        title=f"What each model heard; any other sound: {prediction.reject_probability:.0%}",
+    )
     axes.legend(frameon=False, fontsize=9)

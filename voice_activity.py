@@ -44,8 +44,9 @@ WHOLE_S = 0.7
 """s. Recordings that short are trimmed already and hold no silence to tell their noise from."""
 
 
-def find_speech(waveform: np.ndarray, sample_rate: int,
-                settings: CleaningSettings) -> list[tuple[float, float]]:
+def find_speech(
+    waveform: np.ndarray, sample_rate: int, settings: CleaningSettings
+) -> list[tuple[float, float]]:
     """Start and end in seconds of each stretch of speech in float32 (samples,), in order.
 
     A stretch is sound that stands out of the noise in some band (energy gate), for at least
@@ -58,13 +59,19 @@ def find_speech(waveform: np.ndarray, sample_rate: int,
     contrast = activity(waveform, sample_rate)
     active = contrast > max(SPEECH_DB, float(contrast.max()) - SPEECH_RANGE_DB)
     voiced = _webrtc_frames(waveform, sample_rate, settings.vad_mode)
-    stretches = [(start, end) for start, end in _merge(_runs(active), round(MERGE_GAP_S / FRAME_S))
-                 if _is_long(contrast[start:end], settings.min_speech_ms)
-                 and voiced[start // 2:(end + 1) // 2].sum() >= VOICED_FRAMES]
+    stretches = [
+        (start, end)
+        for start, end in _merge(_runs(active), round(MERGE_GAP_S / FRAME_S))
+        if _is_long(contrast[start:end], settings.min_speech_ms)
+        and voiced[start // 2 : (end + 1) // 2].sum() >= VOICED_FRAMES
+    ]
     if not stretches or seconds <= WHOLE_S:
         return [(0.0, seconds)] if stretches else []
     edge = HIDDEN_EDGE_S * float(np.interp(contrast.max(), CLEAR_DB, (1.0, 0.0)))
-    before, after = edge + settings.pre_roll_ms / 1000, edge + settings.hangover_ms / 1000
+    before, after = (
+        edge + settings.speech_pad_before_ms / 1000,
+        edge + settings.speech_pad_after_ms / 1000,
+    )
     padded = [(start * FRAME_S - before, end * FRAME_S + after) for start, end in stretches]
     return [(max(0.0, start), min(seconds, end)) for start, end in _merge(padded, 0)]
 
@@ -90,7 +97,7 @@ def activity(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     room = (n_frames - 1) * hop + size
     padded = np.zeros(room, np.float32)  # frame i is centred on its own 10 ms
     before = (size - hop) // 2
-    padded[before:before + len(waveform)] = waveform[:room - before]
+    padded[before : before + len(waveform)] = waveform[: room - before]
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     window, bands = _window_and_bands(sample_rate, size)
     power = np.square(np.abs(np.fft.rfft(frames * window, axis=1))) @ bands
@@ -107,8 +114,13 @@ def _window_and_bands(sample_rate: int, size: int) -> tuple[np.ndarray, np.ndarr
     """Hann window (size,) and the matrix (bins, bands) that averages a spectrum's bins by band."""
     frequencies = np.fft.rfftfreq(size, 1 / sample_rate)
     edges = [edge for edge in BAND_EDGES_HZ if edge <= sample_rate / 2]
-    inside = np.stack([(frequencies >= low) & (frequencies < high)
-                       for low, high in zip(edges[:-1], edges[1:], strict=True)], axis=1)
+    inside = np.stack(
+        [
+            (frequencies >= low) & (frequencies < high)
+            for low, high in zip(edges[:-1], edges[1:], strict=True)
+        ],
+        axis=1,
+    )
     return np.hanning(size).astype(np.float32), (inside / inside.sum(axis=0)).astype(np.float32)
 
 
@@ -122,22 +134,24 @@ def _webrtc_frames(waveform: np.ndarray, sample_rate: int, mode: int) -> np.ndar
     size = rate // 50
     n_frames = -(-len(copy) // size)
     copy = np.pad(copy, (0, n_frames * size - len(copy)))
-    pcm = (copy * 32767).astype("<i2").tobytes()
+    pcm = audio_io.to_int16(copy).tobytes()
     detector = webrtcvad.Vad(mode)  # adapts to what it hears: a fresh one for each recording
-    return np.array([detector.is_speech(pcm[2 * i * size:2 * (i + 1) * size], rate)
-                     for i in range(n_frames)], dtype=bool)
+    return np.array(
+        [detector.is_speech(pcm[2 * i * size : 2 * (i + 1) * size], rate) for i in range(n_frames)],
+        dtype=bool,
+    )
 
 
 def _loudest_dbfs(waveform: np.ndarray, sample_rate: int) -> float:
     """RMS level of the loudest tenth of the 20 ms frames."""
     power = frame_power(waveform, sample_rate)
-    return audio_io.dbfs(float(np.sqrt(np.sort(power)[-max(1, len(power) // 10):].mean())))
+    return audio_io.dbfs(float(np.sqrt(np.sort(power)[-max(1, len(power) // 10) :].mean())))
 
 
 def frame_power(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     """Mean power of each whole 20 ms of float32 (samples,): float64 (frames,), at least one."""
     size = min(len(waveform), round(2 * FRAME_S * sample_rate))
-    whole = waveform[:len(waveform) // size * size].reshape(-1, size)
+    whole = waveform[: len(waveform) // size * size].reshape(-1, size)
     return np.mean(np.square(whole, dtype=np.float64), axis=1)
 
 

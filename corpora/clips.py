@@ -10,10 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+import audio_io
 import utils
-
-INT16_SCALE = 32768.0
-"""A 16-bit sample of -32768 is -1.0 in float, as libsndfile has it."""
 
 
 @dataclass
@@ -28,7 +26,7 @@ class Clips:
     """int16 (total,); all clips end to end."""
     offsets: np.ndarray
     """int64 (n + 1,); clip i is samples[offsets[i]:offsets[i + 1]]."""
-    digits: np.ndarray
+    labels: np.ndarray
     """int64 (n,); 0 to 9, or config.REJECT for what is no digit."""
     speakers: np.ndarray
     """str (n,); who speaks."""
@@ -44,19 +42,19 @@ class Clips:
     def __post_init__(self) -> None:
         self.samples = np.asarray(self.samples, np.int16)
         self.offsets = np.asarray(self.offsets, np.int64)
-        self.digits = np.asarray(self.digits, np.int64)
+        self.labels = np.asarray(self.labels, np.int64)
         self.takes = np.asarray(self.takes, np.int64)
         self.speakers = np.asarray(self.speakers, np.str_)
         self.names = np.asarray(self.names, np.str_)
         self.corpus = np.asarray(self.corpus, np.str_)
-        columns = (self.digits, self.speakers, self.names, self.takes, self.corpus)
+        columns = (self.labels, self.speakers, self.names, self.takes, self.corpus)
         if {column.shape for column in columns} != {(len(self.offsets) - 1,)}:
             raise ValueError("each clip needs a digit, speaker, name, take and corpus")
         if self.offsets[0] != 0 or self.offsets[-1] != len(self.samples):
             raise ValueError("the offsets don't span the samples")
 
     def __len__(self) -> int:
-        return len(self.digits)
+        return len(self.labels)
 
     @property
     def durations(self) -> np.ndarray:
@@ -69,20 +67,35 @@ class Clips:
             raise IndexError(f"clip {index} of {len(self)}")
         index %= len(self)
         start, stop = self.offsets[index], self.offsets[index + 1]
-        return self.samples[start:stop].astype(np.float32) / np.float32(INT16_SCALE)
+        return audio_io.to_float(self.samples[start:stop])
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Clips:
         """The clips at `indices` (integers, repeats allowed, or a boolean mask), in that order."""
         wanted = np.asarray(indices, dtype=None if len(indices) else np.int64)
         chosen = np.arange(len(self))[wanted]
-        parts = [self.samples[self.offsets[i]:self.offsets[i + 1]] for i in chosen]
-        return Clips(_join(parts), _offsets(parts), self.digits[chosen], self.speakers[chosen],
-                     self.names[chosen], self.takes[chosen], self.corpus[chosen], self.sample_rate)
+        parts = [self.samples[self.offsets[i] : self.offsets[i + 1]] for i in chosen]
+        return Clips(
+            _join(parts),
+            _offsets(parts),
+            self.labels[chosen],
+            self.speakers[chosen],
+            self.names[chosen],
+            self.takes[chosen],
+            self.corpus[chosen],
+            self.sample_rate,
+        )
 
     @classmethod
-    def from_waveforms(cls, waveforms: Sequence[np.ndarray], digits: Sequence[int],
-                       speakers: Sequence[str], names: Sequence[str], takes: Sequence[int],
-                       corpus: str | Sequence[str], sample_rate: int) -> Clips:
+    def from_waveforms(
+        cls,
+        waveforms: Sequence[np.ndarray],
+        labels: Sequence[int],
+        speakers: Sequence[str],
+        names: Sequence[str],
+        takes: Sequence[int],
+        corpus: str | Sequence[str],
+        sample_rate: int,
+    ) -> Clips:
         """Make a set from separate waveforms.
 
         Parameters
@@ -92,10 +105,11 @@ class Clips:
         corpus : one name for all, or one a clip
         sample_rate : Hz
         """
-        parts = [to_int16(waveform) for waveform in waveforms]
+        parts = [audio_io.to_int16(waveform) for waveform in waveforms]
         corpora = [corpus] * len(parts) if isinstance(corpus, str) else corpus
-        return cls(_join(parts), _offsets(parts), digits, speakers, names, takes, corpora,
-                   sample_rate)
+        return cls(
+            _join(parts), _offsets(parts), labels, speakers, names, takes, corpora, sample_rate
+        )
 
     def save(self, path: Path, key: str) -> None:
         """Write one uncompressed .npz file, atomically; `key` says what the set was made of."""
@@ -116,13 +130,6 @@ class Clips:
         return cls(**{**columns, "sample_rate": int(columns["sample_rate"])})
 
 
-def to_int16(waveform: np.ndarray) -> np.ndarray:
-    """Float (samples,) in [-1, 1] to int16, rounded and limited; int16 is returned as it is."""
-    if waveform.dtype == np.int16:
-        return waveform
-    return np.clip(np.rint(waveform * INT16_SCALE), -32768, 32767).astype(np.int16)
-
-
 def concatenate(sets: Sequence[Clips]) -> Clips:
     """Join several sets of the same sample rate, in order.
 
@@ -139,9 +146,16 @@ def concatenate(sets: Sequence[Clips]) -> Clips:
     def column(name: str) -> np.ndarray:
         return np.concatenate([getattr(clips, name) for clips in sets])
 
-    return Clips(column("samples"), np.concatenate([*offsets, starts[-1:]]), column("digits"),
-                 column("speakers"), column("names"), column("takes"), column("corpus"),
-                 rates.pop())
+    return Clips(
+        column("samples"),
+        np.concatenate([*offsets, starts[-1:]]),
+        column("labels"),
+        column("speakers"),
+        column("names"),
+        column("takes"),
+        column("corpus"),
+        rates.pop(),
+    )
 
 
 def _join(parts: Sequence[np.ndarray]) -> np.ndarray:

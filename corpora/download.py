@@ -64,12 +64,15 @@ def fetch(url: str, path: Path) -> Path:
             if attempt == TRIES:
                 raise DownloadError(f"{url} failed {TRIES} times, last: {error}") from None
             pause = BACK_OFF_SECONDS * 2 ** (attempt - 1)
-            print(f"download: {error}; try {attempt + 1} of {TRIES} in {pause:g} s",
-                  file=sys.stderr)
+            print(
+                f"download: {error}; try {attempt + 1} of {TRIES} in {pause:g} s", file=sys.stderr
+            )
             time.sleep(pause)
         except OSError as error:
-            raise DownloadError(f"can't write {partial}: {error.strerror or error}; free 50 MB, or "
-                                "choose another folder with --data.root") from None
+            raise DownloadError(
+                f"can't write {partial}: {error.strerror or error}; free 50 MB, or "
+                "choose another folder with --data.root"
+            ) from None
     raise AssertionError("unreachable")
 
 
@@ -83,13 +86,17 @@ def _fetch(url: str, partial: Path) -> None:
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        with requests.get(url, headers=headers, stream=True,
-                          timeout=(CONNECT_SECONDS, STALL_SECONDS)) as response:
+        with requests.get(
+            url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, STALL_SECONDS)
+        ) as response:
             start = _first_byte(response, partial, have)
             if start is not None:
                 _receive(response, partial, start)
-    except (requests.ConnectionError, requests.Timeout,
-            requests.exceptions.ChunkedEncodingError) as error:
+    except (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+    ) as error:
         raise _Interrupted(_reason(error)) from None
     except requests.RequestException as error:
         raise DownloadError(f"{url}: {_reason(error)}") from None
@@ -101,8 +108,9 @@ def _first_byte(response: Response, partial: Path, have: int) -> int | None:
     if status == 200:
         return 0
     if have and status in (206, 416):
-        place = re.match(r"bytes (\d+|\*)(?:-\d+)?/(\d+|\*)",
-                         response.headers.get("Content-Range", ""))
+        place = re.match(
+            r"bytes (\d+|\*)(?:-\d+)?/(\d+|\*)", response.headers.get("Content-Range", "")
+        )
         if place and status == 206 and place[1] == str(have):
             return have
         if place and status == 416 and place[2] == str(have):
@@ -121,8 +129,10 @@ def _receive(response: Response, partial: Path, start: int) -> None:
 
     length = response.headers.get("Content-Length", "")
     total = start + int(length) if length.isdecimal() else None
-    with open(partial, "ab" if start else "wb") as output, \
-            tqdm(desc="download", total=total, initial=start, unit="B", unit_scale=True) as bar:
+    with (
+        open(partial, "ab" if start else "wb") as output,
+        tqdm(desc="download", total=total, initial=start, unit="B", unit_scale=True) as bar,
+    ):
         received = start
         for chunk in response.iter_content(CHUNK_BYTES):
             received += len(chunk)

@@ -29,15 +29,20 @@ import numpy as np
 
 import audio_io
 import config
-from corpora import clips
 
 SAMPLE_RATE = 8000
 """Hz, of every recording."""
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 TAKES = 50
 """Recordings of each digit by each speaker."""
-NAMES = tuple(sorted(f"{digit}_{speaker}_{take}" for digit in config.DIGITS
-                     for speaker in SPEAKERS for take in range(TAKES)))
+NAMES = tuple(
+    sorted(
+        f"{digit}_{speaker}_{take}"
+        for digit in config.DIGITS
+        for speaker in SPEAKERS
+        for take in range(TAKES)
+    )
+)
 """The 3,000 recordings, without suffix."""
 CONTENT_SHA256 = "fbf77c5e2e80e5dacab77db4063117dc77b573a60babb054408d7d40fc993eb4"
 """SHA-256 of :func:`content_digest` over the release."""
@@ -49,8 +54,17 @@ MAX_MEMBERS = 20_000
 """Files in an archive at most; the release has 3,000 and a few."""
 NAMED_FILES = 5
 """Files named in a message; the rest is counted."""
-DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError,
-          EOFError, ValueError, NotImplementedError, struct.error)
+DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    struct.error,
+)
 """What the archive modules raise where bytes are missing or wrong."""
 
 
@@ -101,8 +115,9 @@ def find_recordings(folder: Path) -> Path | None:
 def _read_folder(folder: Path) -> dict[str, bytes]:
     place = find_recordings(folder)
     if place is None:
-        raise DataError(f"{folder}: no recordings such as 0_george_0.wav in it or its "
-                        '"recordings" folder')
+        raise DataError(
+            f'{folder}: no recordings such as 0_george_0.wav in it or its "recordings" folder'
+        )
     found = {}
     for path in sorted(place.iterdir()):
         if not path.name.startswith("."):
@@ -142,16 +157,23 @@ def _read_tar(archive: Path) -> dict[str, bytes]:
 
 def _check_size(archive: Path, members: int, size: int) -> None:
     if members > MAX_MEMBERS or size > MAX_TOTAL_BYTES:
-        raise DataError(f"{archive}: refused, would unpack to more than {MAX_MEMBERS} files or "
-                        f"{MAX_TOTAL_BYTES // 1_000_000} MB")
+        raise DataError(
+            f"{archive}: refused, would unpack to more than {MAX_MEMBERS} files or "
+            f"{MAX_TOTAL_BYTES // 1_000_000} MB"
+        )
 
 
 def _check_member(archive: Path, name: str, plain: bool) -> None:
     """Refuse a member that isn't an ordinary file or folder within the archive's own tree."""
     if not plain:
         raise DataError(f"{archive}: refused, {name!r} is a link, a device or encrypted")
-    if (name.startswith("/") or "\\" in name or "\0" in name or re.match(r"[A-Za-z]:", name)
-            or ".." in PurePosixPath(name).parts):
+    if (
+        name.startswith("/")
+        or "\\" in name
+        or "\0" in name
+        or re.match(r"[A-Za-z]:", name)
+        or ".." in PurePosixPath(name).parts
+    ):
         raise DataError(f"{archive}: refused, {name!r} points outside the archive")
 
 
@@ -163,14 +185,20 @@ def _add(contents: dict[str, bytes], archive: Path, name: str, content: bytes) -
 
 def _recordings_of(contents: Mapping[str, bytes], archive: Path) -> dict[str, bytes]:
     """Of an archive's files, those of the folder that has the most recordings, by bare name."""
-    folders = Counter(PurePosixPath(name).parent for name in contents
-                      if re.fullmatch(r"\d_[a-z]+_\d+\.\w+", PurePosixPath(name).name))
+    folders = Counter(
+        PurePosixPath(name).parent
+        for name in contents
+        if re.fullmatch(r"\d_[a-z]+_\d+\.\w+", PurePosixPath(name).name)
+    )
     if not folders:
         raise DataError(f"{archive}: holds no recordings such as 0_george_0.wav")
     chosen = folders.most_common(1)[0][0]
     paths = {PurePosixPath(name): content for name, content in contents.items()}
-    return {path.name: content for path, content in paths.items()
-            if path.parent == chosen and not path.name.startswith(".")}
+    return {
+        path.name: content
+        for path, content in paths.items()
+        if path.parent == chosen and not path.name.startswith(".")
+    }
 
 
 def decode(contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
@@ -186,7 +214,7 @@ def decode(contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
         samples = np.zeros(0, np.int16)
         with contextlib.suppress(audio_io.AudioError):
             waveform, rate = audio_io.read_audio(content) if sound else (samples, 0)
-            samples = clips.to_int16(waveform) if rate == SAMPLE_RATE else samples
+            samples = audio_io.to_int16(waveform) if rate == SAMPLE_RATE else samples
         recordings[path.stem if sound else name] = samples
     return dict(sorted(recordings.items()))
 
@@ -202,12 +230,18 @@ def verify(recordings: Mapping[str, np.ndarray], source: Path) -> dict[str, np.n
     faults = {
         "missing": [name for name in NAMES if name not in recordings],
         "stray": [name for name in recordings if name not in expected],
-        "altered or unreadable": [name for name, samples in recordings.items() if name in expected
-                                  and recording_digest(samples) != expected[name]]}
+        "altered or unreadable": [
+            name
+            for name, samples in recordings.items()
+            if name in expected and recording_digest(samples) != expected[name]
+        ],
+    }
     found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in faults.items() if names]
     if found:
-        raise DataError(f"{source} isn't FSDD v1.0.10: {'; '.join(found)}. Delete it and get it "
-                        "again, or name another copy with --data.fsdd-archive or FSDD_ARCHIVE")
+        raise DataError(
+            f"{source} isn't FSDD v1.0.10: {'; '.join(found)}. Delete it and get it "
+            "again, or name another copy with --data.fsdd-archive or FSDD_ARCHIVE"
+        )
     if content_digest(recordings) != CONTENT_SHA256:
         raise DataError(f"{source} isn't FSDD v1.0.10: its samples have another digest")
     return {name: recordings[name] for name in NAMES}

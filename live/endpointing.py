@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+import audio_io
 import config
 
 FRAME_MS = 20
@@ -36,7 +37,7 @@ ONSET_FRAMES = 3
 """Speech frames among them that begin it: 60 ms; a click has one or two."""
 MIN_SPEECH_FRAMES = 4
 """Speech frames of the shortest utterance, 80 ms; shorter ones are dropped."""
-PRE_ROLL_MS = 200
+SPEECH_PAD_MS = 200
 """ms kept before the first speech frame: the s of six and the f of four begin quietly."""
 LOW_PASS_SPAN = 8
 """Half length of the resampler's low-pass, in samples of the new rate: 1 ms at 8 kHz."""
@@ -88,7 +89,7 @@ class LowDelayResampler:
         if self._stream is None:
             return block
         sound = np.concatenate([self._tail, block])
-        self._tail = sound[len(block):]
+        self._tail = sound[len(block) :]
         return self._stream.resample_chunk(np.convolve(sound, self._taps, "valid"))
 
 
@@ -112,7 +113,7 @@ class Endpointer:
         settings = settings or config.LiveSettings()
         self.sample_rate = sample_rate
         self.frame = sample_rate * FRAME_MS // 1000
-        self.hangover = max(1, round(settings.endpoint_ms / FRAME_MS))
+        self.trailing_silence = max(1, round(settings.endpoint_ms / FRAME_MS))
         self.longest = round(1000 * settings.max_utterance_seconds / FRAME_MS)
         self.background_dbfs = SILENCE_DBFS
         self.speaking = False
@@ -121,7 +122,7 @@ class Endpointer:
         self._position = 0  # samples of whole frames heard so far
         self._levels: deque[float] = deque(maxlen=BACKGROUND_FRAMES)
         self._recent: deque[bool] = deque(maxlen=ONSET_WINDOW)
-        self._before: deque[np.ndarray] = deque(maxlen=ONSET_WINDOW + PRE_ROLL_MS // FRAME_MS)
+        self._before: deque[np.ndarray] = deque(maxlen=ONSET_WINDOW + SPEECH_PAD_MS // FRAME_MS)
         self._frames: list[np.ndarray] = []
         self._loudness: list[float] = []  # levels of the utterance's frames from its onset on
         self._speech_frames = 0
@@ -156,7 +157,7 @@ class Endpointer:
         self._loudness.append(level)
         self._speech_frames += speech
         self._quiet_frames = 0 if speech else self._quiet_frames + 1
-        if self._quiet_frames >= self.hangover:
+        if self._quiet_frames >= self.trailing_silence:
             return self._close(complete=True)
         return self._close(complete=False) if len(self._frames) >= self.longest else None
 
@@ -166,7 +167,7 @@ class Endpointer:
 
     def _is_speech(self, frame: np.ndarray, level: float) -> bool:
         # the detector hears every frame: it follows the noise itself
-        voice = self._vad.is_speech((frame * 32767).astype("<i2").tobytes(), self.sample_rate)
+        voice = self._vad.is_speech(audio_io.to_int16(frame).tobytes(), self.sample_rate)
         margin = SUSTAIN_DB if self.speaking else ONSET_DB
         loud = level > SILENCE_DBFS and level > self.background_dbfs + margin
         return voice and loud and self.calibrated
@@ -195,8 +196,8 @@ class Endpointer:
 
         A fan that starts does not, though it is louder than the background so far.
         """
-        if self._quiet_frames >= self.hangover:
-            floor = float(np.median(self._loudness[-self._quiet_frames:]))
+        if self._quiet_frames >= self.trailing_silence:
+            floor = float(np.median(self._loudness[-self._quiet_frames :]))
         else:
             floor = float(np.percentile(self._loudness, BACKGROUND_PERCENTILE))
         return sum(level > floor + SUSTAIN_DB for level in self._loudness) >= ONSET_FRAMES
@@ -206,7 +207,7 @@ class Endpointer:
         speech_end = self._position - self._quiet_frames * self.frame
         enough = self._speech_frames >= MIN_SPEECH_FRAMES and self._stands_out()
         # the next utterance's pre-roll must not reach back into this one's speech
-        quiet = self._frames[len(self._frames) - self._quiet_frames:]
+        quiet = self._frames[len(self._frames) - self._quiet_frames :]
         self._frames, self.speaking = [], False
         self._before.clear()
         self._before.extend(quiet)
@@ -214,5 +215,6 @@ class Endpointer:
         self._loudness = []
         if not enough:
             return None
-        return Utterance(waveform, self._position - len(waveform), self._position, speech_end,
-                         complete)
+        return Utterance(
+            waveform, self._position - len(waveform), self._position, speech_end, complete
+        )

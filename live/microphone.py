@@ -35,14 +35,16 @@ COMMON_RATES = (48000, 44100, 16000)
 _INSTALL = {
     "Linux": "sudo apt-get install libportaudio2 (Debian, Ubuntu), dnf install portaudio (Fedora)",
     "macOS": "brew install portaudio",
-    "Windows": "pip install --force-reinstall sounddevice (its wheel holds PortAudio)"}
+    "Windows": "pip install --force-reinstall sounddevice (its wheel holds PortAudio)",
+}
 _PERMISSION = {
     "linux": "see that it is neither muted nor at 0 % (pavucontrol, alsamixer) and that your user "
-             "may read /dev/snd (group audio)",
+    "may read /dev/snd (group audio)",
     "darwin": "allow your terminal under System Settings > Privacy & Security > Microphone, then "
-              "restart it",
+    "restart it",
     "win32": "allow it under Settings > Privacy & security > Microphone > Let desktop apps access "
-             "your microphone"}
+    "your microphone",
+}
 
 
 class MicrophoneError(config.UserError):
@@ -55,8 +57,9 @@ class DeviceLost(MicrophoneError):
     `waveform`, float32 (samples,), at `sample_rate` Hz, is what had been recorded until then.
     """
 
-    def __init__(self, message: str, waveform: np.ndarray | None = None,
-                 sample_rate: int = 0) -> None:
+    def __init__(
+        self, message: str, waveform: np.ndarray | None = None, sample_rate: int = 0
+    ) -> None:
         super().__init__(message)
         self.waveform = np.zeros(0, np.float32) if waveform is None else waveform
         self.sample_rate = sample_rate
@@ -75,8 +78,10 @@ class Device:
 
     def __str__(self) -> str:
         mark = "*" if self.is_default else " "
-        return (f"{mark} {self.index:3d}  {self.name} ({self.host_api}, {self.channels} channels, "
-                f"{self.sample_rate} Hz)")
+        return (
+            f"{mark} {self.index:3d}  {self.name} ({self.host_api}, {self.channels} channels, "
+            f"{self.sample_rate} Hz)"
+        )
 
 
 @dataclass(frozen=True)
@@ -101,17 +106,22 @@ def portaudio() -> Any:
         or PortAudio hangs since a sound server died
     """
     if _abandoned.is_set():
-        raise MicrophoneError("the sound system no longer answers since its server ended: see that "
-                              "the server runs, then start this program again")
+        raise MicrophoneError(
+            "the sound system no longer answers since its server ended: see that "
+            "the server runs, then start this program again"
+        )
     try:
         import sounddevice
     except ImportError:
-        raise MicrophoneError("the package sounddevice is missing; install it with: "
-                              "pip install sounddevice") from None
+        raise MicrophoneError(
+            "the package sounddevice is missing; install it with: pip install sounddevice"
+        ) from None
     except OSError:
         ways = "; ".join(f"{system}: {way}" for system, way in _INSTALL.items())
-        raise MicrophoneError("the PortAudio library is missing, and with it every microphone "
-                              f"(--wav works all the same); install it with {ways}") from None
+        raise MicrophoneError(
+            "the PortAudio library is missing, and with it every microphone "
+            f"(--wav works all the same); install it with {ways}"
+        ) from None
     return sounddevice
 
 
@@ -143,11 +153,18 @@ def list_devices() -> list[Device]:
     default = sound.default.device[0]
     with contextlib.suppress(sound.PortAudioError, ValueError):
         default = sound.query_devices(kind="input")["index"]
-    return [Device(index, entry["name"], sound.query_hostapis(entry["hostapi"])["name"],
-                   entry["max_input_channels"], round(entry["default_samplerate"]),
-                   index == default)
-            for index, entry in enumerate(sound.query_devices())
-            if entry["max_input_channels"] > 0]
+    return [
+        Device(
+            index,
+            entry["name"],
+            sound.query_hostapis(entry["hostapi"])["name"],
+            entry["max_input_channels"],
+            round(entry["default_samplerate"]),
+            index == default,
+        )
+        for index, entry in enumerate(sound.query_devices())
+        if entry["max_input_channels"] > 0
+    ]
 
 
 def choose_device(wanted: str | int | None = None, devices: list[Device] | None = None) -> Device:
@@ -161,19 +178,23 @@ def choose_device(wanted: str | int | None = None, devices: list[Device] | None 
     """
     devices = list_devices() if devices is None else devices
     if not devices:
-        raise MicrophoneError("no microphone found: plug one in, or see that the sound server runs "
-                              "and that you may use it; --wav FILE needs none")
+        raise MicrophoneError(
+            "no microphone found: plug one in, or see that the sound server runs "
+            "and that you may use it; --wav FILE needs none"
+        )
     if wanted is None:
         return max(devices, key=lambda device: device.is_default)
     text = str(wanted).strip().lower()
     if text.isdigit():
         matches = [device for device in devices if device.index == int(text)]
     else:
-        matches = [device for device in devices
-                   if text in f"{device.name} {device.host_api}".lower()]
+        matches = [
+            device for device in devices if text in f"{device.name} {device.host_api}".lower()
+        ]
     if not matches or not text:
-        raise MicrophoneError(f"no microphone {wanted!r}; {_near(text, devices)} "
-                              "(see --list-devices)")
+        raise MicrophoneError(
+            f"no microphone {wanted!r}; {_near(text, devices)} (see --list-devices)"
+        )
     return max(matches, key=lambda device: (device.name.lower() == text, device.is_default))
 
 
@@ -212,12 +233,17 @@ class Microphone:
     MicrophoneError : nothing to open, or it can't be opened
     """
 
-    def __init__(self, device: str | int | None = None, sample_rate: int | None = None,
-                 block_ms: int = config.LiveSettings.block_ms) -> None:
+    def __init__(
+        self,
+        device: str | int | None = None,
+        sample_rate: int | None = None,
+        block_ms: int = config.LiveSettings.block_ms,
+    ) -> None:
         self.device = choose_device(device)
         self.overflows = 0
         self._blocks: queue.Queue[tuple[float, np.ndarray]] = queue.Queue(
-            max(4, round(1000 * QUEUE_SECONDS / block_ms)))
+            max(4, round(1000 * QUEUE_SECONDS / block_ms))
+        )
         self._heard = False
         self._stream, self.sample_rate = self._open(sample_rate, block_ms)
 
@@ -229,14 +255,20 @@ class Microphone:
             for channels in dict.fromkeys((min(2, self.device.channels), 1)):
                 try:
                     return sound.InputStream(
-                        device=self.device.index, samplerate=rate, channels=channels,
-                        dtype="float32", blocksize=max(1, round(rate * block_ms / 1000)),
-                        callback=self._on_sound), rate
+                        device=self.device.index,
+                        samplerate=rate,
+                        channels=channels,
+                        dtype="float32",
+                        blocksize=max(1, round(rate * block_ms / 1000)),
+                        callback=self._on_sound,
+                    ), rate
                 except (sound.PortAudioError, ValueError) as error:
                     problem = error
-        raise MicrophoneError(f"can't open the microphone {self.device.name!r} "
-                              f"({_reason(problem)}): close other programs that use it, or choose "
-                              "another (see --list-devices)")
+        raise MicrophoneError(
+            f"can't open the microphone {self.device.name!r} "
+            f"({_reason(problem)}): close other programs that use it, or choose "
+            "another (see --list-devices)"
+        )
 
     def _on_sound(self, indata: np.ndarray, frames: int, when: Any, status: Any) -> None:
         if status.input_overflow:
@@ -252,8 +284,9 @@ class Microphone:
             self._stream.start()
         except sound.PortAudioError as error:
             self._stream.close()
-            raise MicrophoneError(f"the microphone {self.device.name!r} does not start "
-                                  f"({_reason(error)})") from None
+            raise MicrophoneError(
+                f"the microphone {self.device.name!r} does not start ({_reason(error)})"
+            ) from None
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -285,8 +318,10 @@ class Microphone:
                 arrived, sound = self._blocks.get(timeout=0.1)
             except queue.Empty:
                 if not active or time.monotonic() > deadline:
-                    raise DeviceLost(f"the microphone {self.device.name!r} stopped delivering "
-                                     "sound: unplugged, or the sound server ended") from None
+                    raise DeviceLost(
+                        f"the microphone {self.device.name!r} stopped delivering "
+                        "sound: unplugged, or the sound server ended"
+                    ) from None
                 continue
             self._heard = True
             return Block(sound.mean(axis=1, dtype=np.float32), arrived)
@@ -297,8 +332,9 @@ class Microphone:
             while True:
                 self._blocks.get_nowait()
 
-    def record(self, seconds: float,
-               on_block: Callable[[np.ndarray], None] | None = None) -> np.ndarray:
+    def record(
+        self, seconds: float, on_block: Callable[[np.ndarray], None] | None = None
+    ) -> np.ndarray:
         """Read `seconds` of sound from now on, float32 (samples,) at `sample_rate`.
 
         `on_block` is called with each block. Raises :class:`DeviceLost` with what there was.
@@ -321,8 +357,9 @@ def join(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def record(seconds: float, device: str | int | None = None,
-           sample_rate: int | None = None) -> tuple[np.ndarray, int]:
+def record(
+    seconds: float, device: str | int | None = None, sample_rate: int | None = None
+) -> tuple[np.ndarray, int]:
     """Open a microphone, record from it, close it.
 
     Parameters

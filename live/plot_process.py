@@ -26,7 +26,7 @@ WAITING_JOBS = 16
 """Plots that may wait to be drawn, about 5 MB; more are left out while somebody speaks."""
 
 
-class PlotWorker:
+class PlotProcess:
     """A queue of plots in front of one process, which starts with the first of them.
 
     Attributes
@@ -42,8 +42,9 @@ class PlotWorker:
         self._process: subprocess.Popen | None = None
         self._thread: threading.Thread | None = None
 
-    def draw(self, cleaned: Cleaned, rate: int, prediction: Prediction, path: Path,
-             wait: bool = False) -> None:
+    def draw(
+        self, cleaned: Cleaned, rate: int, prediction: Prediction, path: Path, wait: bool = False
+    ) -> None:
         """Ask for ``visualization.plot_comparison``; `wait` for room instead of skipping."""
         if self.broken:
             return
@@ -100,19 +101,28 @@ def _start() -> subprocess.Popen:
     # on other systems it lowers its priority itself; a session of its own would make that void
     priority: dict[str, Any] = {}
     if sys.platform == "win32":
-        priority = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP
-                    | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
+        priority = {
+            "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP
+            | subprocess.BELOW_NORMAL_PRIORITY_CLASS
+        }
     root = str(Path(__file__).resolve().parent.parent)
     environment = os.environ | {"PYTHONPATH": root}
-    return subprocess.Popen([sys.executable, "-m", "live.plot_process"], env=environment,
-                            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.DEVNULL, **priority)
+    return subprocess.Popen(
+        [sys.executable, "-m", "live.plot_process"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **priority,
+    )
 
 
 def without_torch(prediction: Prediction) -> SimpleNamespace:
     """The same fields in a plain object, so that the worker needs no torch (200 MB) to read it."""
-    opinions = {name: SimpleNamespace(**vars(said)) for name, said in prediction.per_model.items()}
-    return SimpleNamespace(**vars(prediction) | {"per_model": opinions})
+    predictions = {
+        name: SimpleNamespace(**vars(item)) for name, item in prediction.predictions.items()
+    }
+    return SimpleNamespace(**vars(prediction) | {"predictions": predictions})
 
 
 def main() -> None:

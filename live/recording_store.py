@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import audio_io
 import config
-from live.plot_process import PlotWorker
-from recognition.recognizer import Answer
+from live.plot_process import PlotProcess
+from recognition.recognizer import RecognitionResult
 
 PLOT_PATIENCE = 15.0
 """s that the end of the program waits for plots that are still to be drawn."""
@@ -32,14 +34,19 @@ class RecordingStore:
     hurried : plots are left out, rather than waited for, when they fall behind
     """
 
-    def __init__(self, settings: config.LiveSettings, say: Callable[[str], None],
-                 saves: bool = True, hurried: bool = True) -> None:
+    def __init__(
+        self,
+        settings: config.LiveSettings,
+        say: Callable[[str], None],
+        saves: bool = True,
+        hurried: bool = True,
+    ) -> None:
         self.folder, self.user = settings.recordings_dir, settings.user
         self.saves, self.hurried, self._say = saves, hurried, say
-        self._plots = PlotWorker() if settings.plots else None
-        self._labelled: tuple[Answer, Path] | None = None
+        self._plots = PlotProcess() if settings.plots else None
+        self._labelled: tuple[RecognitionResult, Path] | None = None
 
-    def save(self, answer: Answer) -> str | None:
+    def save(self, result: RecognitionResult) -> str | None:
         """Save the recording, the cleaned clip, the log line, and ask for the plot.
 
         Returns the path of the recording, or None where nothing is saved.
@@ -47,33 +54,39 @@ class RecordingStore:
         if not self.saves:
             return None
         try:
-            return str(self._save(answer))
+            return str(self._save(result))
         except OSError as error:
             self._give_up(error)
             return None
 
-    def _save(self, answer: Answer) -> Path:
-        stem = self._new_stem(answer)
+    def _save(self, result: RecognitionResult) -> Path:
+        stem = self._new_stem(result)
         recording = stem.with_suffix(".wav")
-        audio_io.write_audio(recording, answer.waveform, answer.sample_rate)
-        heard = answer.cleaned.speech if answer.cleaned.speech.size else answer.cleaned.gated
-        audio_io.write_audio(stem.with_name(f"{stem.name}_clean.wav"), heard, answer.rate)
-        append_line(self.folder / "log.jsonl", answer.as_dict() | {"recording": recording.name})
+        audio_io.write_audio(recording, result.recording.waveform, result.recording.sample_rate)
+        audio_io.write_audio(
+            stem.with_name(f"{stem.name}_clean.wav"), cleaned_sound(result), result.rate
+        )
+        append_line(self.folder / "log.jsonl", result.as_dict() | {"recording": recording.name})
         if self._plots is not None:
-            self._plots.draw(answer.cleaned, answer.rate, answer.prediction,
-                             stem.with_suffix(".png"), wait=not self.hurried)
+            self._plots.draw(
+                result.cleaned,
+                result.rate,
+                result.prediction,
+                stem.with_suffix(".png"),
+                wait=not self.hurried,
+            )
         return recording
 
-    def _new_stem(self, answer: Answer) -> Path:
-        second = time.strftime("%Y%m%d-%H%M%S", time.localtime(answer.when))
-        name = f"{second}-{int(answer.when * 1000) % 1000:03d}"
+    def _new_stem(self, result: RecognitionResult) -> Path:
+        second = time.strftime("%Y%m%d-%H%M%S", time.localtime(result.when))
+        name = f"{second}-{int(result.when * 1000) % 1000:03d}"
         stem, number = self.folder / name, 1
         while stem.with_suffix(".wav").exists():
             number += 1
             stem = self.folder / f"{name}-{number}"
         return stem
 
-    def label(self, answer: Answer, digit: int) -> Path | None:
+    def label(self, result: RecognitionResult, digit: int) -> Path | None:
         """Keep the cleaned clip of an answer as a recording of `digit` by the user.
 
         A second label for the same answer replaces the first. Returns the clip's path, or None
@@ -81,22 +94,24 @@ class RecordingStore:
         """
         own = self.folder / "own"
         try:
-            if self._labelled is not None and self._labelled[0] is answer:
+            if self._labelled is not None and self._labelled[0] is result:
                 self._labelled[1].unlink(missing_ok=True)
             path = own / f"{digit}_{self.user}_{next_take(own, digit, self.user)}.wav"
-            sound = answer.cleaned.speech if answer.cleaned.speech.size else answer.cleaned.gated
-            audio_io.write_audio(path, sound, answer.rate)
-            self._labelled = answer, path
-            append_line(self.folder / "log.jsonl", {"label": digit, "clip": path.name,
-                                                    "answered": answer.prediction.digit})
+            audio_io.write_audio(path, cleaned_sound(result), result.rate)
+            self._labelled = result, path
+            append_line(
+                self.folder / "log.jsonl",
+                {"label": digit, "clip": path.name, "answered": result.prediction.digit},
+            )
             return path
         except OSError as error:
             self._give_up(error)
             return None
 
     def _give_up(self, error: OSError) -> None:
-        self._say(f"can't save in {self.folder} ({error.strerror or error}): "
-                  "going on without saving")
+        self._say(
+            f"can't save in {self.folder} ({error.strerror or error}): going on without saving"
+        )
         self.saves = False
 
     def close(self) -> None:
@@ -110,6 +125,13 @@ class RecordingStore:
             self._say(f"{self._plots.skipped} plots were left out: the answers came too quickly")
         elif not finished:
             self._say("not all plots could be drawn")
+
+
+def cleaned_sound(result: RecognitionResult) -> np.ndarray:
+    """The speech, float32 (samples,), or the whole cleaned recording where there is none."""
+    if result.speech.size or result.cleaned is None:
+        return result.speech
+    return result.cleaned.gated
 
 
 def append_line(path: Path, values: dict[str, Any]) -> None:

@@ -57,8 +57,9 @@ def proportion(hits: np.ndarray | Sequence[bool]) -> Proportion:
     """Share of true values in bool (n,), with its Wilson interval."""
     hits = np.asarray(hits, bool)
     right, total = int(hits.sum()), len(hits)
-    return Proportion(right, total, right / total if total else math.nan,
-                      *wilson_interval(right, total))
+    return Proportion(
+        right, total, right / total if total else math.nan, *wilson_interval(right, total)
+    )
 
 
 def macro_average(parts: Sequence[Proportion], same_clips: bool = False) -> Proportion:
@@ -97,8 +98,12 @@ def confusion_matrix(spoken: np.ndarray, answered: np.ndarray, n_classes: int = 
     int64 (n_classes, n_classes + 1) : rows spoken, columns answered, the last "no answer"
     """
     spoken, answered = np.asarray(spoken, np.int64), np.asarray(answered, np.int64)
-    if len(spoken) and not (spoken.min() >= 0 and spoken.max() < n_classes
-                            and answered.min() >= -1 and answered.max() < n_classes):
+    if len(spoken) and not (
+        spoken.min() >= 0
+        and spoken.max() < n_classes
+        and answered.min() >= -1
+        and answered.max() < n_classes
+    ):
         raise ValueError(f"classes must lie between 0 and {n_classes - 1}, answers from -1 on")
     matrix = np.zeros((n_classes, n_classes + 1), np.int64)
     np.add.at(matrix, (spoken, np.where(answered < 0, n_classes, answered)), 1)
@@ -129,25 +134,38 @@ def classification_report(matrix: np.ndarray, labels: Sequence[str]) -> dict[str
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     columns = {"precision": precision, "recall": recall, "f1": f1}
     spoken, total = support > 0, int(support.sum())
-    classes = {label: {name: float(values[index]) for name, values in columns.items()}
-               | {"support": int(support[index])} for index, label in enumerate(labels)}
-    return {"classes": classes,
-            "macro": {name: float(values[spoken].mean()) if total else math.nan
-                      for name, values in columns.items()},
-            "weighted": {name: float(values @ support / total) if total else math.nan
-                         for name, values in columns.items()},
-            "accuracy": float(hits.sum() / total) if total else math.nan, "total": total}
+    classes = {
+        label: {name: float(values[index]) for name, values in columns.items()}
+        | {"support": int(support[index])}
+        for index, label in enumerate(labels)
+    }
+    return {
+        "classes": classes,
+        "macro": {
+            name: float(values[spoken].mean()) if total else math.nan
+            for name, values in columns.items()
+        },
+        "weighted": {
+            name: float(values @ support / total) if total else math.nan
+            for name, values in columns.items()
+        },
+        "accuracy": float(hits.sum() / total) if total else math.nan,
+        "total": total,
+    }
 
 
 def report_text(report: Mapping[str, Any], title: str) -> str:
     """A classification report as a table for the eye."""
     lines = [title, f"{'':>10}{'precision':>11}{'recall':>9}{'f1':>9}{'support':>9}"]
-    rows = [*report["classes"].items(),
-            *((name, report[name] | {"support": report["total"]})
-              for name in ("macro", "weighted"))]
+    rows = [
+        *report["classes"].items(),
+        *((name, report[name] | {"support": report["total"]}) for name in ("macro", "weighted")),
+    ]
     for name, row in rows:
-        lines.append(f"{name:>10}{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}"
-                     f"{row['support']:>9}")
+        lines.append(
+            f"{name:>10}{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}"
+            f"{row['support']:>9}"
+        )
     lines.append(f"{'accuracy':>10}{report['accuracy']:>29.4f}{report['total']:>9}")
     return "\n".join(lines) + "\n"
 
@@ -162,8 +180,9 @@ class Calibration:
     count: np.ndarray
 
 
-def expected_calibration_error(confidence: np.ndarray, right: np.ndarray,
-                               n_bins: int = CALIBRATION_BINS) -> Calibration:
+def expected_calibration_error(
+    confidence: np.ndarray, right: np.ndarray, n_bins: int = CALIBRATION_BINS
+) -> Calibration:
     """Expected calibration error over equal-width bins (Naeini et al. 2015).
 
     The mean over the clips of |accuracy - confidence| of the bin that each falls in. Bin k holds
@@ -203,7 +222,7 @@ def mcnemar_exact(first: np.ndarray, second: np.ndarray) -> tuple[int, int, floa
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     discordant = only_first + only_second
     tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
-    return only_first, only_second, min(1.0, 2 * tail / 2 ** discordant)
+    return only_first, only_second, min(1.0, 2 * tail / 2**discordant)
 
 
 def acceptance_threshold(scores: np.ndarray, share: float = 0.95) -> float:

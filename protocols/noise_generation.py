@@ -31,14 +31,15 @@ def speech_rms(waveform: np.ndarray, sample_rate: int) -> float:
     sample_rate : Hz
     """
     size = max(1, min(len(waveform), round(0.02 * sample_rate)))
-    frames = waveform[:len(waveform) // size * size].reshape(-1, size).astype(np.float64)
-    power = np.mean(frames ** 2, axis=1)
+    frames = waveform[: len(waveform) // size * size].reshape(-1, size).astype(np.float64)
+    power = np.mean(frames**2, axis=1)
     active = power >= power.max(initial=0.0) * 10 ** (-ACTIVE_RANGE_DB / 10)
     return float(np.sqrt(power[active].mean())) if active.any() else 0.0
 
 
-def add_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float,
-              sample_rate: int) -> np.ndarray:
+def add_noise(
+    waveform: np.ndarray, noise: np.ndarray, snr_db: float, sample_rate: int
+) -> np.ndarray:
     """Put a clip into the middle of a longer noise.
 
     Parameters
@@ -55,12 +56,17 @@ def add_noise(waveform: np.ndarray, noise: np.ndarray, snr_db: float,
     level = max(speech_rms(waveform, sample_rate), 1e-5)
     mixed = noise * (level / max(audio_io.rms(noise), 1e-9) * 10 ** (-snr_db / 20))
     start = (len(noise) - len(waveform)) // 2
-    mixed[start:start + len(waveform)] += waveform
+    mixed[start : start + len(waveform)] += waveform
     return (mixed / max(1.0, float(np.abs(mixed).max(initial=0.0)))).astype(np.float32)
 
 
-def make_noise(kind: str, length: int, random: np.random.Generator, voices: Clips | None = None,
-               recordings: Sequence[np.ndarray] = ()) -> np.ndarray:
+def make_noise(
+    kind: str,
+    length: int,
+    random: np.random.Generator,
+    voices: Clips | None = None,
+    recordings: Sequence[np.ndarray] = (),
+) -> np.ndarray:
     """Noise of RMS 1, float64 (length,).
 
     Parameters
@@ -93,7 +99,7 @@ def coloured_noise(length: int, slope: float, random: np.random.Generator) -> np
     """
     spectrum = np.fft.rfft(random.standard_normal(length))
     frequency = np.maximum(np.arange(len(spectrum)) / len(spectrum), 0.005)
-    noise = np.fft.irfft(spectrum * frequency ** -slope, length)
+    noise = np.fft.irfft(spectrum * frequency**-slope, length)
     return noise / max(audio_io.rms(noise), 1e-9)
 
 
@@ -105,20 +111,22 @@ def _talk(length: int, voices: Clips, random: np.random.Generator) -> np.ndarray
         parts.append(part / max(audio_io.rms(part), 1e-5))
         total += len(part)
     start = int(random.integers(total - length + 1))
-    return np.concatenate(parts)[start:start + length].astype(np.float64)
+    return np.concatenate(parts)[start : start + length].astype(np.float64)
 
 
-def _excerpt(length: int, recordings: Sequence[np.ndarray],
-             random: np.random.Generator) -> np.ndarray:
+def _excerpt(
+    length: int, recordings: Sequence[np.ndarray], random: np.random.Generator
+) -> np.ndarray:
     """A piece of a recording; short recordings are repeated, pauses in them avoided."""
     recording = recordings[int(random.integers(len(recordings)))]
     if len(recording) < length:
         recording = np.tile(recording, -(-length // max(len(recording), 1)))
     starts = random.integers(len(recording) - length + 1, size=8)
     loud = audio_io.rms(recording) / 4
-    pieces = [recording[start:start + length] for start in starts]
-    chosen = next((piece for piece in pieces if audio_io.rms(piece) >= loud),
-                  max(pieces, key=audio_io.rms))
+    pieces = [recording[start : start + length] for start in starts]
+    chosen = next(
+        (piece for piece in pieces if audio_io.rms(piece) >= loud), max(pieces, key=audio_io.rms)
+    )
     return chosen.astype(np.float64)
 
 
@@ -166,7 +174,8 @@ def _clicks(length: int, sample_rate: int, random: np.random.Generator) -> np.nd
         size = min(length, round(random.uniform(0.001, 0.015) * sample_rate) + 2)
         time = np.arange(size) / sample_rate
         ring = np.exp(-5 * np.arange(size) / size) * np.cos(
-            2 * np.pi * random.uniform(300, 0.45 * sample_rate) * time)
+            2 * np.pi * random.uniform(300, 0.45 * sample_rate) * time
+        )
         start = int(random.integers(length - size + 1))
-        clicks[start:start + size] += random.uniform(1, 5) * ring
+        clicks[start : start + size] += random.uniform(1, 5) * ring
     return clicks

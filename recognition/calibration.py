@@ -53,8 +53,9 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
         posteriors = calibrated(logits, np.exp(parameters[0]), parameters[1] if both else 0.0)
         return -(weights * np.log(posteriors[np.arange(len(targets)), targets] + 1e-12)).mean()
 
-    found = minimize(loss, (0.0, 0.0), method="Nelder-Mead",
-                     bounds=((np.log(0.2), np.log(5)), (-10, 10))).x
+    found = minimize(
+        loss, (0.0, 0.0), method="Nelder-Mead", bounds=((np.log(0.2), np.log(5)), (-10, 10))
+    ).x
     return float(np.exp(found[0])), float(found[1]) if both else 0.0
 
 
@@ -65,7 +66,7 @@ def fit_threshold(posteriors: np.ndarray, targets: np.ndarray, accepted: float =
     Returns 0 where no digit was recognised.
     """
     digits = targets != config.REJECT
-    best = posteriors[:, :config.REJECT]
+    best = posteriors[:, : config.REJECT]
     right = digits & (best.argmax(axis=1) == targets)
     if not right.any():
         return 0.0

@@ -1,10 +1,18 @@
-"""From a recording to an answer, the same for microphone and file: clean, predict, remark."""
+"""The way of a recording to its answer, written once: resample, clean, recognise, remark.
+
+The live script, files, batches, evaluation and other programs all come through here:
+
+    from recognition.recognizer import Recognizer
+    result = Recognizer().recognize_file("docs/seven.wav")
+    print(result.digit, result.confidence)
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,151 +20,202 @@ import numpy as np
 import audio_cleaning
 import audio_io
 import config
-import visualization
 from audio_cleaning import Cleaned
-from live import microphone
+from audio_io import Recording
 
-if TYPE_CHECKING:
-    from recognition.predictor import Prediction
+if TYPE_CHECKING:  # torch takes seconds to import
+    from recognition.predictor import Prediction, Predictor
 
 SHORTEST_SECONDS = 0.1
 """s. Less holds no word."""
+DEFAULT_CLEANING = config.CleaningSettings()
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was heard, what was made of it, and what the user should know.
+class RecognitionResult:
+    """The answer to one recording, and what the user should know of it.
 
-    `waveform`, float32 (samples,), is the recording at `sample_rate` Hz; `cleaned` is at `rate` Hz.
-    `timing_ms` has a value for each stage.
+    `speech`, float32 (samples,) at `rate` Hz, is what the networks were given; it is empty where
+    there was no speech. `cleaned` holds every stage, and is None where cleaning was off.
+    `timing_ms` has a value for each stage; in a batch, the networks' is this recording's share.
     """
 
-    source: str
-    waveform: np.ndarray
-    sample_rate: int
-    cleaned: Cleaned
+    recording: Recording
+    cleaned: Cleaned | None
+    speech: np.ndarray
     rate: int
     prediction: Prediction
     remarks: list[str]
     timing_ms: dict[str, float]
     when: float = field(default_factory=time.time)
 
+    @property
+    def digit(self) -> int | None:
+        """The digit, or None for "no digit"."""
+        return self.prediction.digit
+
+    @property
+    def confidence(self) -> float:
+        """Calibrated confidence in the best digit, 0 to 1."""
+        return self.prediction.confidence
+
     def as_text(self) -> str:
         """One line for people, and one more for each remark."""
-        opinions = ", ".join(
-            f"{visualization.display_name(name)} {said.digit} {said.confidence:.0%}"
-            for name, said in self.prediction.per_model.items())
+        said = ", ".join(
+            f"{config.display_name(name)} {item.digit} {item.confidence:.0%}"
+            for name, item in self.prediction.predictions.items()
+        )
         best = self.prediction.best_guess
-        if self.prediction.digit is None:
-            answer = "no digit"
-            if self.cleaned.speech.size:
-                answer += f" (best guess {best}, {self.prediction.confidence:.0%}; {opinions})"
+        if self.digit is not None:
+            answer = f"{best} {config.DIGIT_WORDS[best]} {self.confidence:.0%} ({said})"
         else:
-            answer = (f"{best} {config.DIGIT_WORDS[best]} {self.prediction.confidence:.0%} "
-                      f"({opinions})")
+            answer = "no digit"
+            if self.speech.size:
+                answer += f" (best guess {best}, {self.confidence:.0%}; {said})"
         answer += f"  in {self.timing_ms['computing']:.0f} ms"
         return "\n".join([answer, *(f"  {remark}" for remark in self.remarks)])
 
     def timing_text(self) -> str:
         """The stages' times in one line."""
-        return "  " + ", ".join(f"{name.replace('_', ' ')} {value:.1f} ms"
-                                for name, value in self.timing_ms.items())
+        return "  " + ", ".join(
+            f"{name.replace('_', ' ')} {value:.1f} ms" for name, value in self.timing_ms.items()
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a line of JSON."""
-        said = self.prediction
-        models = {name: {"digit": opinion.digit, "confidence": round(opinion.confidence, 4)}
-                  for name, opinion in said.per_model.items()}
-        span = (self.cleaned.speech_start_s, self.cleaned.speech_end_s)
-        start, end = (None if value is None else round(value, 3) for value in span)
-        return {"time": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.when)),
-                "source": self.source, "digit": said.digit, "best_guess": said.best_guess,
-                "confidence": round(said.confidence, 4), "accepted": said.accepted,
-                "reject_probability": round(said.reject_probability, 4), "models": models,
-                "speech_start_s": start, "speech_end_s": end,
-                "duration_s": round(len(self.waveform) / self.sample_rate, 3),
-                "snr_db": round(self.cleaned.snr_db, 1),
-                "level_dbfs": round(self.cleaned.level_dbfs, 1), "remarks": self.remarks,
-                "timing_ms": {name: round(value, 2) for name, value in self.timing_ms.items()}}
+        answer = self.prediction
+        models = {
+            name: {"digit": item.digit, "confidence": round(item.confidence, 4)}
+            for name, item in answer.predictions.items()
+        }
+        return {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.when)),
+            "source": self.recording.source,
+            "digit": answer.digit,
+            "best_guess": answer.best_guess,
+            "confidence": round(answer.confidence, 4),
+            "accepted": answer.accepted,
+            "reject_probability": round(answer.reject_probability, 4),
+            "models": models,
+            **self.measured(),
+            "duration_s": round(self.recording.seconds, 3),
+            "remarks": self.remarks,
+            "timing_ms": {name: round(value, 2) for name, value in self.timing_ms.items()},
+        }
+
+    def measured(self) -> dict[str, float | None]:
+        """Where the speech is and how good it is; None where that is not known."""
+        cleaned = self.cleaned
+        if cleaned is None:
+            return dict.fromkeys(("speech_start_s", "speech_end_s", "snr_db", "level_dbfs"))
+        return {
+            "speech_start_s": _rounded(cleaned.speech_start_s),
+            "speech_end_s": _rounded(cleaned.speech_end_s),
+            "snr_db": round(cleaned.snr_db, 1),
+            "level_dbfs": round(cleaned.level_dbfs, 1),
+        }
 
 
-class Listener:
-    """The trained networks and the cleaning before them, loaded and warmed up.
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+class Recognizer:
+    """The trained networks and the cleaning before them.
+
+    Parameters
+    ----------
+    networks : where the networks lie, or a :class:`Predictor` that has loaded them
+    cleaning : how recordings are cleaned; None takes them as they are, for trimmed clips
 
     Raises
     ------
     UserError : no trained networks; the text says the command that makes them
     """
 
-    def __init__(self, decision: config.DecisionSettings,
-                 cleaning: config.CleaningSettings) -> None:
-        import torch
+    def __init__(
+        self,
+        networks: config.DecisionSettings | Predictor | None = None,
+        cleaning: config.CleaningSettings | None = DEFAULT_CLEANING,
+    ) -> None:
+        if networks is None or isinstance(networks, config.DecisionSettings):
+            from recognition.predictor import Predictor
 
-        from recognition.predictor import Predictor
-
-        torch.set_num_threads(1)  # a second thread costs more than it gains on one clip
-        self.cleaning = cleaning
-        self.predictor = Predictor(decision)
+            networks = Predictor(networks)
+        self.predictor, self.cleaning = networks, cleaning
         self.rate = self.predictor.audio.sample_rate
-        self._warm_up()
 
-    def _warm_up(self) -> None:
-        """What is imported and prepared at the first use must not delay the first answer."""
-        tone = 0.1 * np.sin(np.arange(self.rate, dtype=np.float32))
-        self.hear(tone.astype(np.float32), self.rate)
-        self.predictor.predict(tone.astype(np.float32))
+    def warm_up(self) -> None:
+        """Import and prepare now what the first answer would wait for."""
+        tone = (0.1 * np.sin(np.arange(self.rate))).astype(np.float32)
+        self.recognize(Recording(tone, self.rate))
+        self.predictor.predict(tone)
 
-    def hear(self, waveform: np.ndarray, sample_rate: int, source: str = "microphone",
-             remarks: tuple[str, ...] = ()) -> Answer:
-        """Answer one recording.
+    def recognize_file(self, path: Path | str) -> RecognitionResult:
+        """Answer one sound file.
 
-        Parameters
-        ----------
-        waveform : float32 (samples,), in [-1, 1]
-        sample_rate : Hz
-        source : "microphone", or the file's name
-        remarks : what is known of the recording already
+        Raises
+        ------
+        AudioError : it can't be read; the text says why
         """
-        start = time.perf_counter()
-        resampled = audio_io.resample(waveform, sample_rate, self.rate)
-        between = time.perf_counter()
-        cleaned = audio_cleaning.clean(resampled, self.rate, self.cleaning)
-        prediction = self.predictor.predict(cleaned.speech)
-        timing = {"resample": 1000 * (between - start), **cleaned.stage_ms,
-                  "networks": prediction.latency_ms,
-                  "computing": 1000 * (time.perf_counter() - start)}
-        found = remark(waveform, sample_rate, cleaned, source == "microphone")
-        found += too_long(cleaned, self.rate, self.predictor.audio.clip_seconds)
-        return Answer(source, waveform, sample_rate, cleaned, self.rate, prediction,
-                      [*remarks, *found], timing)
+        return self.recognize(audio_io.read_recording(path))
 
+    def recognize(self, recording: Recording) -> RecognitionResult:
+        """Answer one recording."""
+        return self.recognize_batch([recording])[0]
 
-def add_timing(answer: Answer, **milliseconds: float) -> Answer:
-    """The same answer with more times, in ms."""
-    return dataclasses.replace(answer, timing_ms=answer.timing_ms | milliseconds)
+    def recognize_batch(self, recordings: Sequence[Recording]) -> list[RecognitionResult]:
+        """Answer recordings together; each gets the answer that it would get alone."""
+        prepared = [self._prepare(recording) for recording in recordings]
+        predictions = self.predictor.predict_batch([speech for _, speech, _ in prepared])
+        results = []
+        for recording, (cleaned, speech, timing), prediction in zip(
+            recordings, prepared, predictions, strict=True
+        ):
+            stages = timing | {"networks": prediction.latency_ms}
+            results.append(
+                RecognitionResult(
+                    recording,
+                    cleaned,
+                    speech,
+                    self.rate,
+                    prediction,
+                    [*recording.remarks, *self._remarks(recording, cleaned, speech)],
+                    stages | {"computing": sum(stages.values())},
+                )
+            )
+        return results
 
+    def _prepare(self, recording: Recording) -> tuple[Cleaned | None, np.ndarray, dict[str, float]]:
+        """Resample and clean: the stages, what the networks get, and ms by stage."""
+        begun = time.perf_counter()
+        speech = audio_io.resample(recording.waveform, recording.sample_rate, self.rate)
+        timing = {"resample": 1000 * (time.perf_counter() - begun)}
+        if self.cleaning is None:
+            return None, speech, timing
+        cleaned = audio_cleaning.clean(speech, self.rate, self.cleaning)
+        return cleaned, cleaned.speech, timing | cleaned.stage_ms
 
-def remark(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned, live: bool) -> list[str]:
-    """What is wrong with a recording, in plain words; empty where nothing is.
+    def _remarks(
+        self, recording: Recording, cleaned: Cleaned | None, speech: np.ndarray
+    ) -> list[str]:
+        """What is wrong with a recording, in plain words; empty where nothing is."""
+        if recording.seconds < SHORTEST_SECONDS:
+            return [f"too short: {1000 * recording.seconds:.0f} ms hold no word"]
+        if not np.any(recording.waveform):
+            return [] if recording.remarks else ["nothing but zeros"]
+        found = []
+        if cleaned is not None:
+            found = audio_cleaning.level_advice(recording.waveform, cleaned.level_dbfs)
+            if not found and not speech.size:
+                found = ["no speech found"]
+        return found + self._too_long(speech)
 
-    `live` tells a microphone from a file: its user can be told which permission to look at.
-    """
-    if len(waveform) < SHORTEST_SECONDS * sample_rate:
-        return [f"too short: {1000 * len(waveform) / sample_rate:.0f} ms hold no word"]
-    if not np.any(waveform):
-        if not live:
-            return ["nothing but zeros in this file"]
-        return [f"nothing but zeros from the microphone: {microphone.permission_hint()}"]
-    level = audio_cleaning.level_advice(waveform, cleaned.level_dbfs)
-    if level:
-        return level
-    return [] if cleaned.speech.size else ["no speech found"]
-
-
-def too_long(cleaned: Cleaned, rate: int, longest: float) -> list[str]:
-    """A remark where the speech, at `rate` Hz, outlasts the `longest` s that the networks hear."""
-    seconds = len(cleaned.speech) / rate
-    if seconds <= longest + 0.25:  # pre-roll and hang-over are no speech
-        return []
-    return [f"too long: {seconds:.1f} s of speech, of which the loudest {longest:g} s counted; "
-            "say one digit at a time"]
+    def _too_long(self, speech: np.ndarray) -> list[str]:
+        seconds, longest = len(speech) / self.rate, self.predictor.audio.clip_seconds
+        if seconds <= longest + 0.25:  # the padding around speech does not count
+            return []
+        return [
+            f"too long: {seconds:.1f} s of speech, of which the loudest {longest:g} s "
+            "counted; say one digit at a time"
+        ]

@@ -15,13 +15,53 @@ from pathlib import Path
 
 import numpy as np
 
+import audio_io
 import config
 
 SAMPLE_RATE = 22050
 """Hz of everything eSpeak NG says."""
-LANGUAGES = ("en", "es", "fr", "de", "it", "pt", "nl", "sv", "no", "da", "pl", "cs", "ru", "uk",
-             "ro", "hu", "fi", "el", "tr", "ar", "fa", "hi", "bn", "ta", "te", "mr", "gu", "kn",
-             "ml", "pa", "ur", "ne", "id", "sw", "bg", "hr", "ko", "he", "et", "cmn")
+LANGUAGES = (
+    "en",
+    "es",
+    "fr",
+    "de",
+    "it",
+    "pt",
+    "nl",
+    "sv",
+    "no",
+    "da",
+    "pl",
+    "cs",
+    "ru",
+    "uk",
+    "ro",
+    "hu",
+    "fi",
+    "el",
+    "tr",
+    "ar",
+    "fa",
+    "hi",
+    "bn",
+    "ta",
+    "te",
+    "mr",
+    "gu",
+    "kn",
+    "ml",
+    "pa",
+    "ur",
+    "ne",
+    "id",
+    "sw",
+    "bg",
+    "hr",
+    "ko",
+    "he",
+    "et",
+    "cmn",
+)
 """Languages whose dictionaries are taken along; all others would only cost time to copy."""
 _RETRIEVAL_SYNCHRONOUS = 2
 _NO_EXIT = 0x8000  # by default the library ends the process where its data is missing
@@ -29,8 +69,9 @@ _RATE, _PITCH, _PITCH_RANGE = 1, 3, 4
 _UTF8, _PHONEMES_IN_BRACKETS = 1, 0x100
 _IPA = 2
 _INSTALL = "install it with: pip install espeakng-loader"
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int,
-                             ctypes.c_void_p)
+_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+)
 
 
 class Espeak:
@@ -54,7 +95,8 @@ class Espeak:
             self._library = ctypes.CDLL(str(library))
             self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
             rate = self._library.espeak_Initialize(
-                _RETRIEVAL_SYNCHRONOUS, 0, os.fsencode(self._data), _NO_EXIT)
+                _RETRIEVAL_SYNCHRONOUS, 0, os.fsencode(self._data), _NO_EXIT
+            )
         except (OSError, AttributeError) as error:
             raise config.UserError(f"eSpeak NG can't be loaded ({error}): {_INSTALL}") from None
         if rate != SAMPLE_RATE:
@@ -93,8 +135,14 @@ class Espeak:
             raise ValueError(f"eSpeak NG has no voice {voice!r}")
         self._voice = voice
 
-    def speak(self, text: str, voice: str = "en-us", rate: int = 160, pitch: int = 50,
-              pitch_range: int = 50) -> np.ndarray:
+    def speak(
+        self,
+        text: str,
+        voice: str = "en-us",
+        rate: int = 160,
+        pitch: int = 50,
+        pitch_range: int = 50,
+    ) -> np.ndarray:
         """Say `text`.
 
         Parameters
@@ -118,7 +166,7 @@ class Espeak:
         self._library.espeak_Synchronize()
         if not self._pieces:
             return np.zeros(0, np.float32)
-        return np.concatenate(self._pieces).astype(np.float32) / np.float32(32768)
+        return audio_io.to_float(np.concatenate(self._pieces))
 
     def phonemes(self, text: str, voice: str = "en-us", ipa: bool = False) -> str:
         """How `voice` pronounces `text`: IPA, or eSpeak's mnemonics with spaces between them."""

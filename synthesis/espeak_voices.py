@@ -9,12 +9,34 @@ import numpy as np
 
 from synthesis import espeak
 
-ENGLISH_ACCENTS = ("en-us", "en-us", "en-us", "en", "en", "en-gb-x-rp", "en-gb-scotland",
-                   "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
+ENGLISH_ACCENTS = (
+    "en-us",
+    "en-us",
+    "en-us",
+    "en",
+    "en",
+    "en-gb-x-rp",
+    "en-gb-scotland",
+    "en-gb-x-gbclan",
+    "en-gb-x-gbcwmd",
+    "en-029",
+    "en-us-nyc",
+)
 """eSpeak's English voices ("en" is British); the commonest are listed more than once."""
-UNNATURAL = frozenset({
-    "Demonic", "UniRobot", "anikaRobot", "Tweaky", "croak", "fast", "AnxiousAndy", "whisper",
-    "whisperf", *(f"robosoft{i}" for i in ("", *range(2, 9)))})
+UNNATURAL = frozenset(
+    {
+        "Demonic",
+        "UniRobot",
+        "anikaRobot",
+        "Tweaky",
+        "croak",
+        "fast",
+        "AnxiousAndy",
+        "whisper",
+        "whisperf",
+        *(f"robosoft{i}" for i in ("", *range(2, 9))),
+    }
+)
 """Variants that nobody sounds like."""
 _VOWEL_TABLE = """
 i@=i oU=o V=a u:=u i:=i o@=or aI=aj I=i E=e eI=ej 0=o O:=o A:=a aU=aw OI=oj U=u 3:=er
@@ -38,8 +60,9 @@ class Accent:
     """Consonants, each with the sounds it may become, one of which a speaker always uses."""
 
 
-_INDIC = Accent("E I U V O i: u: aI aU",
-                {"t": "t. t. t", "d": "d. d", "T": "t[ t[ T", "D": "d[", "w": "v w"})
+_INDIC = Accent(
+    "E I U V O i: u: aI aU", {"t": "t. t. t", "d": "d. d", "T": "t[ t[ T", "D": "d[", "w": "v w"}
+)
 FOREIGN_ACCENTS = {
     "de": Accent("E I U O i: u: aI aU oU", {"T": "s s T f", "D": "z d", "w": "v v w"}),
     "fr": Accent("E I O u: oU", {"T": "s s f t", "D": "z", "h": ""}),
@@ -105,16 +128,25 @@ def make_speaker(engine: espeak.Espeak, rng: np.random.Generator, number: int) -
         variant = f"made-up-{number}"
         engine.add_voice(variant, vocal_tract(rng))
     else:
-        natural = [name for name in engine.variants()
-                   if name not in UNNATURAL and not name.startswith("made-up-")]
+        natural = [
+            name
+            for name in engine.variants()
+            if name not in UNNATURAL and not name.startswith("made-up-")
+        ]
         variant = str(rng.choice(natural + ["whisper", "whisperf"]))
     pronounce, language = str, str(rng.choice(ENGLISH_ACCENTS))
     if rng.random() < 0.4:
         language = str(rng.choice(list(FOREIGN_ACCENTS)))
         pronounce = _foreign(engine, language, rng)
     name = f"espeak-{language}-{variant}-{number}".replace(" ", "").replace("_", "")
-    return Speaker(name, f"{language}+{variant}", pronounce, int(rng.integers(25, 80)),
-                   int(rng.integers(95, 200)), 1.0 if made_up else float(rng.uniform(0.88, 1.14)))
+    return Speaker(
+        name,
+        f"{language}+{variant}",
+        pronounce,
+        int(rng.integers(25, 80)),
+        int(rng.integers(95, 200)),
+        1.0 if made_up else float(rng.uniform(0.88, 1.14)),
+    )
 
 
 def vocal_tract(rng: np.random.Generator) -> list[str]:
@@ -132,11 +164,19 @@ def vocal_tract(rng: np.random.Generator) -> list[str]:
         height, width = rng.uniform(65, 130), rng.uniform(75, 165)
         lines.append(f"formant {formant} {frequency:.0f} {height:.0f} {width:.0f}")
     tilt = rng.uniform(120, 255, 5)
-    lines.append("tone " + " ".join(f"{hz} {h:.0f}" for hz, h in
-                                    zip((150, 600, 1200, 2000, 3000), tilt, strict=True)))
-    lines += [f"roughness {rng.integers(0, 4)}", f"flutter {rng.integers(0, 12)}",
-              f"voicing {rng.integers(75, 115)}", f"intonation {rng.integers(1, 5)}",
-              f"consonants {rng.integers(75, 160)} {rng.integers(75, 160)}"]
+    lines.append(
+        "tone "
+        + " ".join(
+            f"{hz} {h:.0f}" for hz, h in zip((150, 600, 1200, 2000, 3000), tilt, strict=True)
+        )
+    )
+    lines += [
+        f"roughness {rng.integers(0, 4)}",
+        f"flutter {rng.integers(0, 12)}",
+        f"voicing {rng.integers(75, 115)}",
+        f"intonation {rng.integers(1, 5)}",
+        f"consonants {rng.integers(75, 160)} {rng.integers(75, 160)}",
+    ]
     if rng.random() < 0.3:
         lines.append("breath " + " ".join(str(value) for value in rng.integers(0, 6, 8)))
     if rng.random() < 0.2:
@@ -144,12 +184,15 @@ def vocal_tract(rng: np.random.Generator) -> list[str]:
     return lines
 
 
-def _foreign(engine: espeak.Espeak, language: str,
-             rng: np.random.Generator) -> Callable[[str], str]:
+def _foreign(
+    engine: espeak.Espeak, language: str, rng: np.random.Generator
+) -> Callable[[str], str]:
     """A function from English text to mnemonics in the sounds of `language`."""
     accent = FOREIGN_ACCENTS[language]
-    habits = {sound: str(rng.choice(options.split())) if options else ""
-              for sound, options in accent.changed.items()}
+    habits = {
+        sound: str(rng.choice(options.split())) if options else ""
+        for sound, options in accent.changed.items()
+    }
     kept, model = set(accent.kept.split()), str(rng.choice(("en-us", "en")))
 
     def pronounce(text: str) -> str:
@@ -176,7 +219,7 @@ def respell(mnemonics: str, kept: set[str], habits: dict[str, str]) -> str:
         sounds = [_respell_sound(sound, kept, habits) for sound in word.split()]
         if not any(sound.startswith(_STRESS) for sound in sounds):  # "one" has none of its own
             vowel = next((i for i, sound in enumerate(sounds) if sound[:1] in _VOWEL_LETTERS), 0)
-            sounds[vowel:vowel + 1] = [_STRESS + sound for sound in sounds[vowel:vowel + 1]]
+            sounds[vowel : vowel + 1] = [_STRESS + sound for sound in sounds[vowel : vowel + 1]]
         words.append("".join(sounds))
     return "|| ".join(words)
 

@@ -27,7 +27,7 @@ PICO_ACCENTS = {
 
 
 @dataclass(frozen=True)
-class Utterance:
+class SpokenText:
     """One thing said, as the synthesiser gave it."""
 
     waveform: np.ndarray
@@ -57,7 +57,7 @@ def _intonation(rng: np.random.Generator) -> str:
     return str(rng.choice(("", "", ".", "?", "!", ",")))
 
 
-def espeak_utterances(plan: list[Line], seed: int, instead_of: str = "") -> Iterator[Utterance]:
+def espeak_speech(plan: list[Line], seed: int, instead_of: str = "") -> Iterator[SpokenText]:
     """Speakers of :mod:`synthesis.espeak_voices`; `instead_of` (an engine) makes
     others than the usual.
     """
@@ -70,12 +70,14 @@ def espeak_utterances(plan: list[Line], seed: int, instead_of: str = "") -> Iter
             speaker = espeak_voices.make_speaker(engine, rng, number)
             engine.seed(int(rng.integers(2**31)))
         waveform = engine.speak(
-            speaker.pronounce(line.text) + _intonation(rng), speaker.voice,
+            speaker.pronounce(line.text) + _intonation(rng),
+            speaker.voice,
             rate=round(speaker.rate * rng.uniform(0.85, 1.2)),
             pitch=int(np.clip(speaker.pitch + rng.integers(-12, 13), 0, 99)),
-            pitch_range=int(rng.integers(20, 90)))
+            pitch_range=int(rng.integers(20, 90)),
+        )
         name = f"{instead_of}-{speaker.name}" if instead_of else speaker.name
-        yield Utterance(waveform, espeak.SAMPLE_RATE * speaker.scale, line.digit, line.text, name)
+        yield SpokenText(waveform, espeak.SAMPLE_RATE * speaker.scale, line.digit, line.text, name)
 
 
 def _body(rng: np.random.Generator, male: bool) -> tuple[float, float]:
@@ -86,7 +88,7 @@ def _body(rng: np.random.Generator, male: bool) -> tuple[float, float]:
     return (pitch, throat) if male else (pitch / 1.75, throat / 1.15)
 
 
-def pico_utterances(plan: list[Line], seed: int) -> Iterator[Utterance]:
+def pico_speech(plan: list[Line], seed: int) -> Iterator[SpokenText]:
     """Pico's women, also as men and children: two of them English, three with an accent.
 
     ImportError is raised where Pico is missing.
@@ -101,24 +103,39 @@ def pico_utterances(plan: list[Line], seed: int) -> Iterator[Utterance]:
         if voice in PICO_ACCENTS and line.digit != config.REJECT and line.text != "oh":
             text = PICO_ACCENTS[voice].split()[line.digit]
         # reading faster shortens the throat but raises pitch and tempo too: Pico undoes these two
-        requests.append((text + _intonation(rng), voice, tempo * rng.uniform(0.85, 1.2) / throat,
-                         float(np.clip(pitch * rng.uniform(0.92, 1.08) / throat, 0.5, 2))))
-        readings.append((voice_engines.PICO_RATE * throat, line.digit, line.text,
-                         f"pico-{voice}-{line.speaker}"))
+        requests.append(
+            (
+                text + _intonation(rng),
+                voice,
+                tempo * rng.uniform(0.85, 1.2) / throat,
+                float(np.clip(pitch * rng.uniform(0.92, 1.08) / throat, 0.5, 2)),
+            )
+        )
+        readings.append(
+            (
+                voice_engines.PICO_RATE * throat,
+                line.digit,
+                line.text,
+                f"pico-{voice}-{line.speaker}",
+            )
+        )
     waveforms = voice_engines.pico_speak(requests) if requests else ()
     for waveform, reading in zip(waveforms, readings, strict=True):
-        yield Utterance(waveform, *reading)
+        yield SpokenText(waveform, *reading)
 
 
 def pronunciations(plan: list[Line], accent: str = "en-us") -> dict[str, str]:
     """IPA of every text in the plan."""
     engine = espeak.Espeak()
-    return {text: engine.phonemes(text, accent, ipa=True)
-            for text in sorted({line.text for line in plan})}
+    return {
+        text: engine.phonemes(text, accent, ipa=True)
+        for text in sorted({line.text for line in plan})
+    }
 
 
-def piper_utterances(plan: list[Line], joe: Future[voice_engines.Piper], ipa: dict[str, str],
-                     seed: int) -> Iterator[Utterance]:
+def piper_speech(
+    plan: list[Line], joe: Future[voice_engines.Piper], ipa: dict[str, str], seed: int
+) -> Iterator[SpokenText]:
     """Joe, also as a woman and a child; `ipa` from :func:`pronunciations`.
 
     ImportError is raised where joe or ONNX Runtime is missing.
@@ -136,12 +153,22 @@ def piper_utterances(plan: list[Line], joe: Future[voice_engines.Piper], ipa: di
         length_now = length * rng.uniform(0.85, 1.2) * faster
         waveform = engine.speak(ipa[line.text] + _intonation(rng), length_now, *noise)
         waveform = voice_engines.move_formants(waveform, throat / faster)
-        yield Utterance(waveform, voice_engines.PIPER_RATE * faster, line.digit, line.text,
-                        f"piper-joe-{line.speaker}")
+        yield SpokenText(
+            waveform,
+            voice_engines.PIPER_RATE * faster,
+            line.digit,
+            line.text,
+            f"piper-joe-{line.speaker}",
+        )
 
 
-def kokoro_utterances(plan: list[Line], engine: Future[voice_engines.Kokoro],
-                      ipa: list[dict[str, str]], seed: int, part: int = 0) -> Iterator[Utterance]:
+def kokoro_speech(
+    plan: list[Line],
+    engine: Future[voice_engines.Kokoro],
+    ipa: list[dict[str, str]],
+    seed: int,
+    part: int = 0,
+) -> Iterator[SpokenText]:
     """Mixtures of Kokoro's voices; `ipa` from :func:`pronunciations`, for each accent.
 
     What is said once is read at several rates, which moves pitch, throat and tempo together; these
@@ -160,8 +187,14 @@ def kokoro_utterances(plan: list[Line], engine: Future[voice_engines.Kokoro],
                 mixture /= mixture.sum()
             speed = rng.uniform(1.0, 1.5)
             readings = rng.uniform((0.88, 0.97, 1.05), (0.95, 1.03, 1.15))
-        waveform = kokoro.speak(ipa[accent][line.text] + _intonation(rng), mixture,
-                                speed * rng.uniform(0.9, 1.1))
+        waveform = kokoro.speak(
+            ipa[accent][line.text] + _intonation(rng), mixture, speed * rng.uniform(0.9, 1.1)
+        )
         for reading in readings:
-            yield Utterance(waveform, voice_engines.KOKORO_RATE * reading, line.digit, line.text,
-                            f"kokoro-{line.speaker}")
+            yield SpokenText(
+                waveform,
+                voice_engines.KOKORO_RATE * reading,
+                line.digit,
+                line.text,
+                f"kokoro-{line.speaker}",
+            )

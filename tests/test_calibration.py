@@ -51,7 +51,7 @@ def test_the_threshold_accepts_the_share_asked_for(share):
     logits, targets = draw(1.0, 4000)
     posteriors = calibration.softmax(logits)
     threshold = calibration.fit_threshold(posteriors, targets, share)
-    digits = posteriors[:, :config.REJECT]
+    digits = posteriors[:, : config.REJECT]
     right = (digits.argmax(1) == targets) & (targets != config.REJECT)
     assert (digits[right].max(1) >= threshold).mean() == pytest.approx(share, abs=0.01)
 

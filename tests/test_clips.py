@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpora.clips import Clips, concatenate, to_int16
+from audio_io import to_int16
+from corpora.clips import Clips, concatenate
 
 LENGTHS = st.lists(st.integers(0, 20), max_size=12)
 
@@ -16,13 +17,19 @@ def made(lengths: list[int], rate: int = 8000) -> Clips:
     random = np.random.default_rng(len(lengths))
     count = len(lengths)
     waveforms = [random.integers(-32768, 32768, n).astype(np.int16) for n in lengths]
-    return Clips.from_waveforms(waveforms, [i % 11 for i in range(count)],
-                                [f"speaker {i}" for i in range(count)],
-                                [f"näme{i}" for i in range(count)], range(count), "test", rate)
+    return Clips.from_waveforms(
+        waveforms,
+        [i % 11 for i in range(count)],
+        [f"speaker {i}" for i in range(count)],
+        [f"näme{i}" for i in range(count)],
+        range(count),
+        "test",
+        rate,
+    )
 
 
 def assert_same(one: Clips, other: Clips) -> None:
-    for name in ("samples", "offsets", "digits", "speakers", "names", "takes", "corpus"):
+    for name in ("samples", "offsets", "labels", "speakers", "names", "takes", "corpus"):
         assert np.array_equal(getattr(one, name), getattr(other, name)), name
     assert one.sample_rate == other.sample_rate
 
@@ -67,7 +74,7 @@ def test_saved_and_loaded_is_the_same_and_other_keys_are_refused(tmp_path):
 def test_a_truncated_file_is_not_loaded(tmp_path, share):
     path = tmp_path / "set.npz"
     made([3000, 4000]).save(path, "key")
-    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     assert Clips.load(path, "key") is None
 
 

@@ -30,13 +30,15 @@ FEW_VOICES = config.SyntheticSettings.only(espeak_clips=20, other_words=4)
 @pytest.fixture
 def data(tmp_path: Path) -> config.DataSettings:
     """Settings under which nothing is found yet."""
-    return config.DataSettings(root=tmp_path / "data", fsdd_archive=None, fsdd_url=NOWHERE,
-                               own_dir=tmp_path / "own")
+    return config.DataSettings(
+        root=tmp_path / "data", fsdd_archive=None, fsdd_url=NOWHERE, own_dir=tmp_path / "own"
+    )
 
 
 @pytest.fixture
-def named(data: config.DataSettings, small_release: dict[str, bytes],
-          tmp_path: Path) -> config.DataSettings:
+def named(
+    data: config.DataSettings, small_release: dict[str, bytes], tmp_path: Path
+) -> config.DataSettings:
     """Settings that name an archive of the small release."""
     path = tmp_path / "elsewhere.zip"
     path.write_bytes(zip_bytes(small_release))
@@ -65,7 +67,7 @@ def test_labels_come_from_the_names_and_samples_from_the_files(named, small_rele
     clips = load_fsdd(named, AUDIO)
     assert len(clips) == 200 and list(clips.names) == sorted(clips.names)
     for i in (0, 77, 199):
-        assert clips.names[i] == f"{clips.digits[i]}_{clips.speakers[i]}_{clips.takes[i]}"
+        assert clips.names[i] == f"{clips.labels[i]}_{clips.speakers[i]}_{clips.takes[i]}"
         content = small_release[f"{WRAPPER}recordings/{clips.names[i]}.wav"]
         assert np.array_equal(clips.waveform(i), audio_io.read_audio(content)[0])
     assert set(clips.corpus) == {"fsdd"} and clips.sample_rate == 8000
@@ -161,8 +163,9 @@ def test_the_real_fsdd_loads_from_its_cache_in_half_a_second(fsdd_archive_path, 
 
 
 def test_the_real_fsdd_has_fifty_takes_of_each_digit_and_speaker(fsdd_clips):
-    cells = np.unique(np.stack([fsdd_clips.digits.astype(str), fsdd_clips.speakers]), axis=1,
-                      return_counts=True)[1]
+    cells = np.unique(
+        np.stack([fsdd_clips.labels.astype(str), fsdd_clips.speakers]), axis=1, return_counts=True
+    )[1]
     assert len(fsdd_clips) == 3000 and cells.tolist() == [50] * 60
     assert fsdd_clips.durations.min() > 0.1 and fsdd_clips.durations.max() < 2.5
     split = dataset_loader.official_split(fsdd_clips, 0.1, 0)
@@ -170,15 +173,29 @@ def test_the_real_fsdd_has_fifty_takes_of_each_digit_and_speaker(fsdd_clips):
 
 
 def test_a_folder_is_read_with_its_subfolders(tmp_path):
-    folder = write_clips(tmp_path / "clips", "7_ann_0.wav", "room/8_bob_1.wav",
-                         "room/deep/bed_c_d_2.wav", "Seven_eve_12.wav", "oh_eve_0.wav")
+    folder = write_clips(
+        tmp_path / "clips",
+        "7_ann_0.wav",
+        "room/8_bob_1.wav",
+        "room/deep/bed_c_d_2.wav",
+        "Seven_eve_12.wav",
+        "oh_eve_0.wav",
+    )
     clips = load_folder(folder, AUDIO)
-    rows = dict(zip(clips.names, zip(clips.digits, clips.speakers, clips.takes, clips.corpus,
-                                     strict=True), strict=True))
-    assert rows == {"7_ann_0": (7, "ann", 0, "clips"), "8_bob_1": (8, "bob", 1, "room"),
-                    "bed_c_d_2": (config.REJECT, "c_d", 2, "room"),
-                    "Seven_eve_12": (7, "eve", 12, "clips"),
-                    "oh_eve_0": (config.REJECT, "eve", 0, "clips")}
+    rows = dict(
+        zip(
+            clips.names,
+            zip(clips.labels, clips.speakers, clips.takes, clips.corpus, strict=True),
+            strict=True,
+        )
+    )
+    assert rows == {
+        "7_ann_0": (7, "ann", 0, "clips"),
+        "8_bob_1": (8, "bob", 1, "room"),
+        "bed_c_d_2": (config.REJECT, "c_d", 2, "room"),
+        "Seven_eve_12": (7, "eve", 12, "clips"),
+        "oh_eve_0": (config.REJECT, "eve", 0, "clips"),
+    }
     assert set(load_folder(folder, AUDIO, corpus="mine").corpus) == {"mine"}
 
 
@@ -218,7 +235,7 @@ def test_a_folder_with_nothing_usable_is_refused(tmp_path):
     write_clips(tmp_path, "misnamed.wav")
     with pytest.raises(config.UserError, match="no usable sound file in it .1 found"):
         load_folder(tmp_path, AUDIO)
-    assert load_folder(tmp_path, AUDIO, label_from_name=False).digits.tolist() == [config.REJECT]
+    assert load_folder(tmp_path, AUDIO, label_from_name=False).labels.tolist() == [config.REJECT]
     with pytest.raises(config.UserError, match="no such folder"):
         load_folder(tmp_path / "nowhere", AUDIO)
 
@@ -227,14 +244,19 @@ def test_a_folder_with_nothing_usable_is_refused(tmp_path):
 def test_the_strangers_are_all_read(unseen_speakers_dir, capsys):
     clips = load_folder(unseen_speakers_dir, AUDIO)
     counts = dict(zip(*np.unique(clips.corpus, return_counts=True), strict=True))
-    assert counts == {"allison": 10, "audiomnist_0to3": 392, "iitg": 400, "inspektral": 20,
-                      "speech_commands": 107}
-    assert clips.digits.max() == 9 and capsys.readouterr().err == ""
+    assert counts == {
+        "allison": 10,
+        "audiomnist_0to3": 392,
+        "iitg": 400,
+        "inspektral": 20,
+        "speech_commands": 107,
+    }
+    assert clips.labels.max() == 9 and capsys.readouterr().err == ""
 
 
 def test_the_other_words_are_no_digits(non_digits_dir):
     clips = load_folder(non_digits_dir, AUDIO)
-    assert len(clips) == 173 and set(clips.digits) == {config.REJECT}
+    assert len(clips) == 173 and set(clips.labels) == {config.REJECT}
 
 
 def test_noise_is_resampled_and_bad_files_are_skipped(tmp_path, capsys):
@@ -312,9 +334,14 @@ def test_own_recordings_and_folders_are_extra(named, tmp_path):
     assert extra.corpus.tolist() == ["own", "own", "friends"]
 
 
-@pytest.mark.parametrize(("corpora", "message"), [
-    ("fsdd,fsddd", "'fsddd' is neither auto, fsdd, synthetic, own nor a folder"),
-    ("own", "no recordings of your own yet"), (",", "names nothing")])
+@pytest.mark.parametrize(
+    ("corpora", "message"),
+    [
+        ("fsdd,fsddd", "'fsddd' is neither auto, fsdd, synthetic, own nor a folder"),
+        ("own", "no recordings of your own yet"),
+        (",", "names nothing"),
+    ],
+)
 def test_unknown_missing_and_empty_corpora_are_refused(named, corpora, message):
     with pytest.raises(config.UserError, match=message):
         load_training_clips(replace(named, corpora=corpora), AUDIO, FEW_VOICES, 0)
@@ -331,8 +358,12 @@ def test_the_table_counts_and_measures(small_clips):
 
 
 def run_script(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(ROOT / "dataset_loader.py"), *arguments],
-                          capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "dataset_loader.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def test_the_script_verifies_and_prints_the_table(fsdd_archive_path, tmp_path):

@@ -40,8 +40,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer_range(self, content: bytes) -> None:
         start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
-        self._send(206, content[start:], len(content) - start,
-                   f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self._send(
+            206,
+            content[start:],
+            len(content) - start,
+            f"bytes {start}-{len(content) - 1}/{len(content)}",
+        )
 
     def answer_wrongrange(self, content: bytes) -> None:
         self._send(206, content[5:], len(content) - 5, f"bytes 5-{len(content) - 1}/{len(content)}")
@@ -50,10 +54,10 @@ class Handler(BaseHTTPRequestHandler):
         self._send(416, b"", 0, f"bytes */{len(content)}")
 
     def answer_cut(self, content: bytes) -> None:
-        self._send(200, content[:len(content) // 2], len(content))
+        self._send(200, content[: len(content) // 2], len(content))
 
     def answer_stall(self, content: bytes) -> None:
-        self._send(200, content[:len(content) // 2], len(content))
+        self._send(200, content[: len(content) // 2], len(content))
         self.server.released.wait(20)
 
     def answer_mute(self, content: bytes) -> None:
@@ -255,8 +259,16 @@ def test_an_error_page_instead_of_the_archive_is_told(server, tmp_path):
 
 def test_no_network_and_no_archive_says_the_three_ways(server, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("FSDD_ARCHIVE", raising=False)
-    monkeypatch.setattr("sys.argv", ["dataset_loader.py", "--data.root", str(tmp_path / "data"),
-                                     "--data.fsdd-url", "http://127.0.0.1:1/v1.0.10.zip"])
+    monkeypatch.setattr(
+        "sys.argv",
+        [
+            "dataset_loader.py",
+            "--data.root",
+            str(tmp_path / "data"),
+            "--data.fsdd-url",
+            "http://127.0.0.1:1/v1.0.10.zip",
+        ],
+    )
     with pytest.raises(SystemExit) as stop:
         utils.main(dataset_loader.run, dataset_loader.LoaderSettings, "test")
     assert stop.value.code == 1

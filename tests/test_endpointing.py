@@ -29,8 +29,10 @@ def voice(seconds: float, level: float = 0.1) -> np.ndarray:
     sound = np.zeros_like(time)
     for harmonic in range(1, 30):
         frequency = 115 * harmonic
-        gain = sum(np.exp(-((frequency - centre) / 150) ** 2)
-                   for centre in (550 + 150 * np.sin(6 * time), 1400, 2500))
+        gain = sum(
+            np.exp(-(((frequency - centre) / 150) ** 2))
+            for centre in (550 + 150 * np.sin(6 * time), 1400, 2500)
+        )
         sound += gain * np.sin(2 * np.pi * harmonic * pitch)
     fade = np.minimum(1, np.minimum(time, seconds - time) / 0.02)
     return (level * fade * sound / np.sqrt(np.mean(sound**2))).astype(np.float32)
@@ -48,8 +50,11 @@ def pink(seconds: float, rms: float) -> np.ndarray:
 
 def utterances(sound: np.ndarray, block: int = 160, **live: float) -> list[Utterance]:
     endpointer = Endpointer(RATE, LiveSettings(**live))
-    found = [found for start in range(0, len(sound), block)
-             for found in endpointer.feed(sound[start:start + block])]
+    found = [
+        found
+        for start in range(0, len(sound), block)
+        for found in endpointer.feed(sound[start : start + block])
+    ]
     last = endpointer.flush()
     return found + ([last] if last else [])
 
@@ -65,7 +70,7 @@ def test_one_word_is_one_utterance_with_room_around_it():
 def test_the_waveform_is_the_stream_between_start_and_end():
     sound = np.concatenate([pink(1, 1e-3), voice(0.4), pink(1, 1e-3)])
     (found,) = utterances(sound)
-    np.testing.assert_array_equal(found.waveform, sound[found.start:found.end])
+    np.testing.assert_array_equal(found.waveform, sound[found.start : found.end])
 
 
 @pytest.mark.parametrize("endpoint_ms", [120, 240, 500])
@@ -112,10 +117,14 @@ def test_flush_gives_what_was_being_said():
 @pytest.mark.parametrize("colour", ["white", "pink", "hum"])
 def test_steady_noise_is_no_speech(colour, rms):
     seconds = 60
-    sound = {"white": rng.standard_normal(seconds * RATE).astype(np.float32) * np.float32(rms),
-             "pink": pink(seconds, rms),
-             "hum": (rms * np.sin(2 * np.pi * 50 * np.arange(seconds * RATE) / RATE)
-                     + 1e-5 * rng.standard_normal(seconds * RATE)).astype(np.float32)}[colour]
+    sound = {
+        "white": rng.standard_normal(seconds * RATE).astype(np.float32) * np.float32(rms),
+        "pink": pink(seconds, rms),
+        "hum": (
+            rms * np.sin(2 * np.pi * 50 * np.arange(seconds * RATE) / RATE)
+            + 1e-5 * rng.standard_normal(seconds * RATE)
+        ).astype(np.float32),
+    }[colour]
     assert utterances(np.clip(sound, -1, 1)) == []
 
 
@@ -123,14 +132,14 @@ def test_digital_silence_and_clicks_are_no_speech():
     sound = quiet(20)
     sound[RATE::RATE] = 0.9
     for start in range(RATE // 2, len(sound), 2 * RATE):
-        sound[start:start + 80] = 0.5 * rng.standard_normal(80)
+        sound[start : start + 80] = 0.5 * rng.standard_normal(80)
     assert utterances(sound) == []
 
 
 @pytest.mark.parametrize("before", [0.0, 1e-3])
 def test_a_fan_that_starts_is_no_speech_and_soon_background(before):
     sound = np.concatenate([pink(5, 1.0) * np.float32(before), pink(20, 3e-2)])
-    sound[18 * RATE:18 * RATE + 3200] += voice(0.4, 0.2)
+    sound[18 * RATE : 18 * RATE + 3200] += voice(0.4, 0.2)
     (found,) = utterances(sound)
     assert found.start < 18 * RATE < found.speech_end
 
@@ -142,7 +151,7 @@ def test_blocks_of_any_length_give_the_same(lengths):
     endpointer, found, position, turn = Endpointer(RATE), [], 0, 0
     while position < len(sound):
         length = lengths[turn % len(lengths)]
-        found += endpointer.feed(sound[position:position + length])
+        found += endpointer.feed(sound[position : position + length])
         position, turn = position + length, turn + 1
     expected = utterances(sound)
     assert [(one.start, one.end) for one in found] == [(one.start, one.end) for one in expected]
@@ -154,7 +163,7 @@ def test_memory_does_not_grow():
 
     def listen() -> int:
         for start in range(0, len(minute), 160):
-            endpointer.feed(minute[start:start + 160].copy())
+            endpointer.feed(minute[start : start + 160].copy())
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
@@ -181,7 +190,7 @@ def test_the_resampler_is_prompt_and_keeps_speech(rate):
         resampler = LowDelayResampler(rate, RATE)
         parts = []
         for start in range(0, len(sound), block):
-            parts.append(resampler.feed(sound[start:start + block].astype(np.float32)))
+            parts.append(resampler.feed(sound[start : start + block].astype(np.float32)))
             late = (start + block) / rate - sum(map(len, parts)) / RATE
             assert late < 0.003
         return np.concatenate(parts)
@@ -201,10 +210,14 @@ def fsdd_test_clips() -> list[np.ndarray]:
     if not archive or not Path(archive).is_file():
         pytest.skip("FSDD_ARCHIVE names no archive of the Free Spoken Digit Dataset")
     with zipfile.ZipFile(archive) as content:
-        names = sorted(name for name in content.namelist()
-                       if name.endswith(".wav") and int(name[:-4].rsplit("_", 1)[1]) < 5)
-        return [soundfile.read(io.BytesIO(content.read(name)), dtype="float32")[0]
-                for name in names]
+        names = sorted(
+            name
+            for name in content.namelist()
+            if name.endswith(".wav") and int(name[:-4].rsplit("_", 1)[1]) < 5
+        )
+        return [
+            soundfile.read(io.BytesIO(content.read(name)), dtype="float32")[0] for name in names
+        ]
 
 
 @pytest.mark.parametrize(("pause", "snr_db"), [(0.7, None), (0.26, None), (0.7, 20), (0.3, 20)])
@@ -216,7 +229,7 @@ def test_each_real_digit_is_one_utterance(pause, snr_db):
         parts += [clip * np.float32(0.05 / audio_io.rms(clip)), quiet(pause)]
     sound = np.concatenate(parts)
     if snr_db is not None:
-        sound = sound + pink(len(sound) / RATE, 0.05 * 10 ** (-snr_db / 20))[:len(sound)]
+        sound = sound + pink(len(sound) / RATE, 0.05 * 10 ** (-snr_db / 20))[: len(sound)]
     found = utterances(sound)
     assert len(found) == len(spans) == 300
     middles = [(start + end) / 2 for start, end in spans]

@@ -12,8 +12,17 @@ from corpora import synthetic
 from synthesis import espeak, espeak_voices, vocabulary
 
 DIGIT_SOUNDS = {  # General American, without stress marks
-    "zero": "ziəɹoʊ", "one": "wʌn", "two": "tuː", "three": "θɹiː", "four": "fɔːɹ", "five": "faɪv",
-    "six": "sɪks", "seven": "sɛvən", "eight": "eɪt", "nine": "naɪn"}
+    "zero": "ziəɹoʊ",
+    "one": "wʌn",
+    "two": "tuː",
+    "three": "θɹiː",
+    "four": "fɔːɹ",
+    "five": "faɪv",
+    "six": "sɪks",
+    "seven": "sɛvən",
+    "eight": "eɪt",
+    "nine": "naɪn",
+}
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +31,7 @@ def engine():
 
 
 # --- eSpeak NG --------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize(("word", "sounds"), DIGIT_SOUNDS.items())
 def test_espeak_pronounces_the_digits(engine, word, sounds):
@@ -41,10 +51,10 @@ def test_espeak_speaks_as_told(engine):
 
 def pitch_of(waveform, sample_rate=22050):
     """Hz, from the highest peak of the autocorrelation between 60 and 250 Hz."""
-    middle = waveform[len(waveform) // 4:len(waveform) // 2]
-    correlation = np.correlate(middle, middle, "full")[len(middle) - 1:]
+    middle = waveform[len(waveform) // 4 : len(waveform) // 2]
+    correlation = np.correlate(middle, middle, "full")[len(middle) - 1 :]
     shortest = sample_rate // 250
-    return sample_rate / (shortest + np.argmax(correlation[shortest:sample_rate // 60]))
+    return sample_rate / (shortest + np.argmax(correlation[shortest : sample_rate // 60]))
 
 
 def test_espeak_says_nothing_for_nothing(engine):
@@ -59,8 +69,11 @@ def test_espeak_refuses_a_voice_that_is_not_there(engine):
 def test_a_fresh_espeak_is_in_its_first_state():
     def conversation():
         engine = espeak.Espeak()
-        return [engine.speak(word, voice) for voice in ("en-us+whisper", "en-us+klatt3", "de+f2")
-                for word in ("six", "seven", "six")]
+        return [
+            engine.speak(word, voice)
+            for voice in ("en-us+whisper", "en-us+klatt3", "de+f2")
+            for word in ("six", "seven", "six")
+        ]
 
     first = conversation()
     synthetic.espeak_speak("something else", "en+f3")
@@ -71,8 +84,7 @@ def test_a_fresh_espeak_is_in_its_first_state():
 def test_made_up_voices_can_be_spoken_with_and_differ(engine):
     waveforms = []
     for number in range(3):
-        engine.add_voice(f"test-{number}",
-                         espeak_voices.vocal_tract(np.random.default_rng(number)))
+        engine.add_voice(f"test-{number}", espeak_voices.vocal_tract(np.random.default_rng(number)))
         waveforms.append(engine.speak("nine", f"en-us+test-{number}"))
     assert min(np.abs(w).max() for w in waveforms) > 0.02
     assert len({w.tobytes() for w in waveforms}) == 3
@@ -90,8 +102,9 @@ def test_espeak_broken_is_one_line_that_says_how_to_install_it(monkeypatch, tmp_
 
     if broken == "library":
         (tmp_path / "libespeak-ng.so").write_bytes(b"not a library")
-        monkeypatch.setattr(espeakng_loader, "get_library_path",
-                            lambda: str(tmp_path / "libespeak-ng.so"))
+        monkeypatch.setattr(
+            espeakng_loader, "get_library_path", lambda: str(tmp_path / "libespeak-ng.so")
+        )
     else:
         for folder in ("lang", "voices"):
             (tmp_path / folder).mkdir()
@@ -101,6 +114,7 @@ def test_espeak_broken_is_one_line_that_says_how_to_install_it(monkeypatch, tmp_
 
 
 # --- accents ----------------------------------------------------------------------------------
+
 
 def test_respelling_keeps_what_the_language_has_and_changes_the_rest():
     german = espeak_voices.FOREIGN_ACCENTS["de"]
@@ -114,12 +128,14 @@ def test_respelling_keeps_what_the_language_has_and_changes_the_rest():
 def test_every_accent_says_every_digit_at_a_usual_length(engine, language):
     pronounce = espeak_voices._foreign(engine, language, np.random.default_rng(3))
     for word in config.DIGIT_WORDS:
-        waveform = synthetic.trim(engine.speak(pronounce(word), language, rate=150), 22050,
-                                         -40, (0, 0))
+        waveform = synthetic.trim(
+            engine.speak(pronounce(word), language, rate=150), 22050, -40, (0, 0)
+        )
         assert 0.12 < len(waveform) / 22050 < 1.1, f"{language}: {pronounce(word)}"
 
 
 # --- other words ------------------------------------------------------------------------------
+
 
 def test_no_other_word_sounds_like_a_digit(engine):
     digits = {sounds(engine, word) for word in config.DIGIT_WORDS} | {"oʊ", "tɹiː", "fɹiː", "sɛks"}

@@ -33,17 +33,19 @@ def test_official_scores_what_the_predictor_answers_one_by_one(make_settings, sm
     summary = read_json(settings.results_dir / "summary.json")
     predictor = Predictor(settings.decision)
     test = [index for index in range(len(small_clips)) if small_clips.takes[index] < 5]
-    said = [predictor.predict(small_clips.waveform(index)) for index in test]
-    spoken = small_clips.digits[test]
+    prediction = [predictor.predict(small_clips.waveform(index)) for index in test]
+    spoken = small_clips.labels[test]
     assert summary["clips"] == len(test) == 100
     assert summary["test_set"] == "FSDD official test"
     for name in ("cnn", "rnn"):
-        right = sum(item.per_model[name].digit == digit
-                    for item, digit in zip(said, spoken, strict=True))
+        right = sum(
+            item.predictions[name].digit == digit
+            for item, digit in zip(prediction, spoken, strict=True)
+        )
         assert summary["accuracy"][name]["right"] == right
-    right = sum(item.best_guess == digit for item, digit in zip(said, spoken, strict=True))
+    right = sum(item.best_guess == digit for item, digit in zip(prediction, spoken, strict=True))
     assert summary["accuracy"]["vote"]["right"] == right
-    assert summary["no_digit"]["right"] == sum(not item.accepted for item in said)
+    assert summary["no_digit"]["right"] == sum(not item.accepted for item in prediction)
     assert summary["networks"]["cnn"]["corpora"] == "beeps"
     assert summary["latency_ms"]["clips"] == 60 and summary["latency_ms"]["p95"] > 0
 
@@ -52,9 +54,14 @@ def test_official_writes_every_file_and_they_agree(make_settings, capsys):
     settings = make_settings()
     evaluation.run(settings)
     folder, printed = settings.results_dir, capsys.readouterr().out
-    wanted = {"summary.json", "summary.md", "summary.png", "wrong.csv", "classification_report.txt",
-              "classification_report.json"} | {f"confusion_{name}.{kind}" for kind in
-                                               ("csv", "png") for name in ("cnn", "rnn", "vote")}
+    wanted = {
+        "summary.json",
+        "summary.md",
+        "summary.png",
+        "wrong.csv",
+        "classification_report.txt",
+        "classification_report.json",
+    } | {f"confusion_{name}.{kind}" for kind in ("csv", "png") for name in ("cnn", "rnn", "vote")}
     assert {path.name for path in folder.iterdir()} == wanted
     assert (folder / "summary.md").read_text(encoding="utf-8") in printed
     assert "Vote against the better single network" in printed
@@ -66,7 +73,8 @@ def test_official_writes_every_file_and_they_agree(make_settings, capsys):
     with (folder / "wrong.csv").open(newline="") as stream:
         wrong = list(csv.DictReader(stream))
     assert len([row for row in wrong if row["cnn"] != row["spoken"]]) == (
-        summary["clips"] - summary["accuracy"]["cnn"]["right"])
+        summary["clips"] - summary["accuracy"]["cnn"]["right"]
+    )
     reports = read_json(folder / "classification_report.json")
     assert reports["rnn"]["accuracy"] == pytest.approx(summary["accuracy"]["rnn"]["value"])
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in folder.glob("*.png"))
@@ -91,21 +99,29 @@ def test_networks_that_saw_the_test_takes_are_told_of(make_settings, tmp_path):
 
 
 def test_cleaning_can_be_forced_on_and_off(make_settings):
-    chains = {name: (make_settings(clean=name).chain(True), make_settings(clean=name).chain(False))
-              for name in ("auto", "on", "off")}
+    chains = {
+        name: (make_settings(clean=name).chain(True), make_settings(clean=name).chain(False))
+        for name in ("auto", "on", "off")
+    }
     assert [[chain is not None for chain in pair] for pair in chains.values()] == [
-        [True, False], [True, True], [False, False]]
+        [True, False],
+        [True, True],
+        [False, False],
+    ]
 
 
 @pytest.mark.slow
-def test_without_fsdd_made_up_speakers_are_scored_with_a_warning(make_settings, tmp_path, capsys,
-                                                                 monkeypatch):
+def test_without_fsdd_made_up_speakers_are_scored_with_a_warning(
+    make_settings, tmp_path, capsys, monkeypatch
+):
     pytest.importorskip("espeakng_loader")
     monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.0)
-    monkeypatch.setattr(common, "HELD_OUT_DIGITS", dataclasses.replace(
-        common.HELD_OUT_DIGITS, espeak_clips=40))
-    data = config.DataSettings(fsdd_archive=None, root=tmp_path / "empty",
-                               fsdd_url="http://127.0.0.1:9/fsdd.zip")
+    monkeypatch.setattr(
+        common, "HELD_OUT_DIGITS", dataclasses.replace(common.HELD_OUT_DIGITS, espeak_clips=40)
+    )
+    data = config.DataSettings(
+        fsdd_archive=None, root=tmp_path / "empty", fsdd_url="http://127.0.0.1:9/fsdd.zip"
+    )
     report = accuracy.official(make_settings(data=data))
     assert "WARNING: no FSDD" in capsys.readouterr().out
     assert report.data["test_set"].startswith("synthetic") and report.data["clips"] == 40
@@ -137,18 +153,21 @@ def test_seeds_need_folders_with_the_same_networks(make_settings, tmp_path):
         accuracy.seeds(make_settings(models_dirs=folders))
 
 
-def test_unseen_averages_over_corpora_and_skips_bad_files(make_settings, tmp_path, capsys,
-                                                          monkeypatch):
+def test_unseen_averages_over_corpora_and_skips_bad_files(
+    make_settings, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(accuracy, "LARGE_CORPUS", 10)
-    strangers = tmp_path / "strangers"
-    write_beeps(strangers / "few", [f"{digit}_eve_0" for digit in range(3)])
-    write_beeps(strangers / "many", [f"{digit}_{name}_1" for digit in range(10)
-                                     for name in ("fay", "guy")] + ["dog_fay_0"])
-    (strangers / "many" / "misnamed.wav").write_bytes(wav_bytes(beep(1, 1, 1)))
-    (strangers / "many" / "4_hal_0.wav").write_bytes(b"")
-    (strangers / "hopeless").mkdir()
-    (strangers / "hopeless" / "5_ivy_0.wav").write_bytes(b"not a sound")
-    settings = make_settings(protocol="unseen", unseen_dir=strangers)
+    unseen_speakers = tmp_path / "strangers"
+    write_beeps(unseen_speakers / "few", [f"{digit}_eve_0" for digit in range(3)])
+    write_beeps(
+        unseen_speakers / "many",
+        [f"{digit}_{name}_1" for digit in range(10) for name in ("fay", "guy")] + ["dog_fay_0"],
+    )
+    (unseen_speakers / "many" / "misnamed.wav").write_bytes(wav_bytes(beep(1, 1, 1)))
+    (unseen_speakers / "many" / "4_hal_0.wav").write_bytes(b"")
+    (unseen_speakers / "hopeless").mkdir()
+    (unseen_speakers / "hopeless" / "5_ivy_0.wav").write_bytes(b"not a sound")
+    settings = make_settings(protocol="unseen", unseen_dir=unseen_speakers)
     evaluation.run(settings)
     told = "".join(capsys.readouterr())
     assert all(name in told for name in ("misnamed.wav", "4_hal_0.wav", "hopeless"))
@@ -158,7 +177,8 @@ def test_unseen_averages_over_corpora_and_skips_bad_files(make_settings, tmp_pat
     assert list(by_corpus) == ["few", "many"]
     averages = result["macro"]
     assert averages["macro, 2 corpora"]["vote"]["value"] == pytest.approx(
-        np.mean([*by_corpus.values()]))
+        np.mean([*by_corpus.values()])
+    )
     assert averages["macro, 1 of 10 clips or more"]["vote"]["value"] == by_corpus["many"]
     assert sum(item["vote"]["total"] for item in result["by_digit"].values()) == 23
     assert set(result["by_speaker"]) == {"few/eve", "many/fay", "many/guy"}
@@ -177,22 +197,26 @@ def test_folders_that_are_missing_or_hold_nothing(make_settings, tmp_path):
     with pytest.raises(config.UserError, match="no such folder"):
         accuracy.unseen(make_settings(unseen_dir=tmp_path / "nosuch"))
     with pytest.raises(config.UserError, match="no usable clips"):
-        accuracy.unseen(make_settings(
-            unseen_dir=write_beeps(tmp_path / "dogs", ["dog_eve_0"])))
+        accuracy.unseen(make_settings(unseen_dir=write_beeps(tmp_path / "dogs", ["dog_eve_0"])))
     (tmp_path / "noise").mkdir()
     with pytest.raises(config.UserError, match="noise"):
         robustness.noise(make_settings(noise_dir=tmp_path / "noise"))
 
 
 @pytest.mark.slow
-def test_leave_one_speaker_out_trains_once_and_resumes(make_settings, tmp_path, capsys,
-                                                       monkeypatch):
+def test_leave_one_speaker_out_trains_once_and_resumes(
+    make_settings, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     settings = make_settings(
-        protocol="speaker", models=("cnn",), model=config.ModelSettings(cnn_width=8),
-        training=config.TrainingSettings(epochs=1, average_decay=0.0))
+        protocol="speaker",
+        models=("cnn",),
+        model=config.ModelSettings(cnn_width=8),
+        training=config.TrainingSettings(epochs=1, average_decay=0.0),
+    )
     settings = dataclasses.replace(
-        settings, data=dataclasses.replace(settings.data, corpora="fsdd"))
+        settings, data=dataclasses.replace(settings.data, corpora="fsdd")
+    )
     evaluation.run(settings)
     first, told = read_json(settings.results_dir / "speaker.json"), capsys.readouterr().out
     assert told.count("training without this speaker") == 2
@@ -212,27 +236,43 @@ def test_folds_of_other_settings_are_not_taken(make_settings):
     settings = make_settings()
     key = accuracy.fold_key(settings)
     assert key == accuracy.fold_key(dataclasses.replace(settings, seed=3))
-    for changed in ({"clean": "on"}, {"training": config.TrainingSettings(epochs=2)},
-                    {"models": ("cnn",)}, {"features": config.FeaturesSettings(n_mels=32)}):
+    for changed in (
+        {"clean": "on"},
+        {"training": config.TrainingSettings(epochs=2)},
+        {"models": ("cnn",)},
+        {"features": config.FeaturesSettings(n_mels=32)},
+    ):
         other = dataclasses.replace(settings, **changed)
         assert accuracy.fold_key(other) != key
 
 
 def run_script(*words, **environment):
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_DIR")}
-    return subprocess.run([sys.executable, MAIN / "evaluation.py", *map(str, words)],
-                          capture_output=True, text=True, encoding="utf-8", timeout=300,
-                          env=clean | {"PYTHONIOENCODING": "utf-8"} | environment)
+    return subprocess.run(
+        [sys.executable, MAIN / "evaluation.py", *map(str, words)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+        env=clean | {"PYTHONIOENCODING": "utf-8"} | environment,
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("words", "code", "told"), [
-    (["--protocol", "nosuch"], 2, "nosuch"),
-    (["--decision.threshold", "2"], 2, "threshold"),
-    (["--protocol", "adapt", "--speakers"], 2, "speakers is empty"),
-    (["--protocol", "adapt", "--speakers", "george", "george"], 2, "names one twice"),
-    (["--protocol", "unseen", "--decision.models-dir", "nosuch"], 1, "nosuch: no trained networks"),
-])
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--protocol", "nosuch"], 2, "nosuch"),
+        (["--decision.threshold", "2"], 2, "threshold"),
+        (["--protocol", "adapt", "--speakers"], 2, "speakers is empty"),
+        (["--protocol", "adapt", "--speakers", "george", "george"], 2, "names one twice"),
+        (
+            ["--protocol", "unseen", "--decision.models-dir", "nosuch"],
+            1,
+            "nosuch: no trained networks",
+        ),
+    ],
+)
 def test_mistakes_are_one_line_and_an_exit_code(words, code, told):
     done = run_script(*words)
     assert done.returncode == code
@@ -244,8 +284,14 @@ def test_mistakes_are_one_line_and_an_exit_code(words, code, told):
 def test_a_results_folder_that_cannot_be_made_is_one_line(tmp_path, fsdd_archive_path):
     save_networks(tmp_path / "models")
     (tmp_path / "file").write_text("in the way")
-    done = run_script("--decision.models-dir", tmp_path / "models", "--results-dir",
-                      tmp_path / "file" / "results", "--data.root", tmp_path / "data")
+    done = run_script(
+        "--decision.models-dir",
+        tmp_path / "models",
+        "--results-dir",
+        tmp_path / "file" / "results",
+        "--data.root",
+        tmp_path / "data",
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
 
@@ -254,8 +300,14 @@ def test_a_results_folder_that_cannot_be_made_is_one_line(tmp_path, fsdd_archive
 def test_shipped_networks_on_the_real_test(tmp_path, fsdd_archive_path):
     if not list((MAIN / "saved_models").glob("*.pt")):
         pytest.skip("no networks are shipped in saved_models")
-    done = run_script("--decision.models-dir", MAIN / "saved_models", "--results-dir",
-                      tmp_path / "results", "--data.root", tmp_path / "data")
+    done = run_script(
+        "--decision.models-dir",
+        MAIN / "saved_models",
+        "--results-dir",
+        tmp_path / "results",
+        "--data.root",
+        tmp_path / "data",
+    )
     assert done.returncode == 0, done.stderr
     summary = read_json(tmp_path / "results" / "summary.json")
     assert summary["clips"] == 300 and len(summary["by_speaker"]) == 6

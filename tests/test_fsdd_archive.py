@@ -44,9 +44,13 @@ def test_folder_zip_and_tar_give_the_same_samples(small_release, tmp_path):
 
 
 def test_recordings_repacked_as_flac_are_the_same_release(small_release, tmp_path):
-    flac = {name.replace(".wav", ".flac"): wav_bytes(recording(small_release, Path(name).stem),
-                                                     kind="FLAC")
-            for name in small_release if name.endswith(".wav")}
+    flac = {
+        name.replace(".wav", ".flac"): wav_bytes(
+            recording(small_release, Path(name).stem), kind="FLAC"
+        )
+        for name in small_release
+        if name.endswith(".wav")
+    }
     assert len(read_verified(packed(flac, tmp_path / "fsdd.zip"))) == len(flac)
 
 
@@ -59,12 +63,19 @@ def test_missing_stray_and_altered_files_are_named(small_release, tmp_path, cont
     altered[100] += 1
     small_release[RECORDINGS + "7_bob_9.wav"] = wav_bytes(altered)
     small_release[RECORDINGS + "2_bob_2.wav"] = b"no sound"
-    source = spread(small_release, tmp_path / "folder") if container == "folder" \
+    source = (
+        spread(small_release, tmp_path / "folder")
+        if container == "folder"
         else packed(small_release, tmp_path / container)
+    )
     with pytest.raises(DataError) as caught:
         read_verified(source)
-    for part in (str(source), "1 missing (0_ada_0)", "2 stray (4_eve_0, notes.txt)",
-                 "2 altered or unreadable (2_bob_2, 7_bob_9)"):
+    for part in (
+        str(source),
+        "1 missing (0_ada_0)",
+        "2 stray (4_eve_0, notes.txt)",
+        "2 altered or unreadable (2_bob_2, 7_bob_9)",
+    ):
         assert part in str(caught.value)
 
 
@@ -83,8 +94,14 @@ def test_a_change_that_the_short_digests_miss_is_noticed(small_release, monkeypa
         read_verified(packed(small_release, tmp_path / "fsdd.zip"))
 
 
-EVIL = ["../evil.wav", f"{WRAPPER}../../evil.wav", "/etc/evil.wav", "C:/evil.wav",
-        "..\\evil.wav", f"{RECORDINGS}..\\..\\evil.wav"]
+EVIL = [
+    "../evil.wav",
+    f"{WRAPPER}../../evil.wav",
+    "/etc/evil.wav",
+    "C:/evil.wav",
+    "..\\evil.wav",
+    f"{RECORDINGS}..\\..\\evil.wav",
+]
 
 
 @pytest.mark.parametrize("name", EVIL)
@@ -97,8 +114,9 @@ def test_members_that_point_outside_are_refused(small_release, tmp_path, contain
     assert not list(tmp_path.parent.glob("evil*")) and not list(tmp_path.glob("evil*"))
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE,
-                                  tarfile.FIFOTYPE])
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
+)
 def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
     with tarfile.open(tmp_path / "fsdd.tar.gz", "w:gz") as archive:
         member = tarfile.TarInfo(RECORDINGS + "0_ada_0.wav")
@@ -120,8 +138,9 @@ def test_links_in_a_zip_are_refused(tmp_path):
 @pytest.mark.parametrize("container", PACKERS)
 def test_archives_that_grow_too_large_are_refused_unread(tmp_path, monkeypatch, container):
     monkeypatch.setattr(fsdd_archive, "MAX_TOTAL_BYTES", 1_000_000)
-    source = packed({f"{RECORDINGS}0_ada_{i}.wav": bytes(300_000) for i in range(4)},
-                    tmp_path / container)
+    source = packed(
+        {f"{RECORDINGS}0_ada_{i}.wav": bytes(300_000) for i in range(4)}, tmp_path / container
+    )
     assert source.stat().st_size < 20_000
     with pytest.raises(DataError, match="refused, would unpack to more than .* 1 MB"):
         read_verified(source)
@@ -147,7 +166,7 @@ def test_a_member_twice_is_refused(small_release, tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
 def test_truncated_archives_are_named(small_release, tmp_path, container, share):
     path = packed(small_release, tmp_path / container)
-    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(DataError, match=f"{container}: truncated"):
         read_verified(path)
 
@@ -227,6 +246,7 @@ def test_one_sample_of_the_real_archive_altered_is_found(tmp_path):
 
 def test_wav_bytes_of_16_bits_survive_decoding_exactly():
     samples = np.array([-32768, -1, 0, 1, 32767], np.int16)
-    assert np.array_equal(fsdd_archive.decode({"0_ada_0.wav": wav_bytes(samples)})["0_ada_0"],
-                          samples)
+    assert np.array_equal(
+        fsdd_archive.decode({"0_ada_0.wav": wav_bytes(samples)})["0_ada_0"], samples
+    )
     assert io.BytesIO(wav_bytes(samples)).getbuffer().nbytes == 44 + 10

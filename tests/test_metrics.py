@@ -60,8 +60,9 @@ def test_confusion_agrees_with_scikit_learn():
     sklearn = pytest.importorskip("sklearn.metrics")
     spoken, answered = _answers()
     ours = metrics.confusion_matrix(spoken, answered)
-    theirs = sklearn.confusion_matrix(spoken, np.where(answered < 0, 10, answered),
-                                      labels=range(11))
+    theirs = sklearn.confusion_matrix(
+        spoken, np.where(answered < 0, 10, answered), labels=range(11)
+    )
     np.testing.assert_array_equal(ours, theirs[:10])
 
 
@@ -70,11 +71,16 @@ def test_report_agrees_with_scikit_learn():
     spoken, answered = _answers()
     labels = [str(digit) for digit in range(10)]
     ours = metrics.classification_report(metrics.confusion_matrix(spoken, answered), labels)
-    theirs = sklearn.classification_report(spoken, answered, labels=range(10), output_dict=True,
-                                           zero_division=0)
+    theirs = sklearn.classification_report(
+        spoken, answered, labels=range(10), output_dict=True, zero_division=0
+    )
     for label in labels:
-        for name, other in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score"),
-                            ("support", "support")):
+        for name, other in (
+            ("precision", "precision"),
+            ("recall", "recall"),
+            ("f1", "f1-score"),
+            ("support", "support"),
+        ):
             assert ours["classes"][label][name] == pytest.approx(theirs[label][other])
     for average in ("macro", "weighted"):
         for name, other in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
@@ -117,7 +123,8 @@ def test_drawn_from_its_own_confidence_a_recogniser_is_calibrated(seed):
     result = metrics.expected_calibration_error(confidence, random.random(20_000) < confidence)
     assert result.error < 0.025
     assert metrics.expected_calibration_error(confidence, np.zeros(20_000)).error == pytest.approx(
-        confidence.mean())
+        confidence.mean()
+    )
 
 
 def test_calibration_of_nothing_and_of_nonsense():

@@ -19,27 +19,48 @@ from live import microphone
 from live.microphone import Device, DeviceLost, Microphone, MicrophoneError, choose_device
 
 ROOT = Path(__file__).resolve().parent.parent
-DEVICES = [Device(0, "HDA Intel PCH: ALC257 Analog", "ALSA", 2, 44100, False),
-           Device(3, "Blue Yeti USB", "ALSA", 2, 48000, False),
-           Device(4, "USB", "ALSA", 1, 16000, False),
-           Device(12, "default", "ALSA", 32, 44100, True)]
+DEVICES = [
+    Device(0, "HDA Intel PCH: ALC257 Analog", "ALSA", 2, 44100, False),
+    Device(3, "Blue Yeti USB", "ALSA", 2, 48000, False),
+    Device(4, "USB", "ALSA", 1, 16000, False),
+    Device(12, "default", "ALSA", 32, 44100, True),
+]
 
 
 def in_new_process(code: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
-                          timeout=60)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
 
 
-@pytest.mark.parametrize(("wanted", "index"), [
-    (None, 12), ("3", 3), (3, 3), (" 12 ", 12), ("yeti", 3), ("YETI", 3), ("pch", 0),
-    ("usb", 4), ("blue", 3), ("alsa", 12)])
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (None, 12),
+        ("3", 3),
+        (3, 3),
+        (" 12 ", 12),
+        ("yeti", 3),
+        ("YETI", 3),
+        ("pch", 0),
+        ("usb", 4),
+        ("blue", 3),
+        ("alsa", 12),
+    ],
+)
 def test_a_device_is_found_by_number_or_part_of_its_name(wanted, index):
     assert choose_device(wanted, DEVICES).index == index
 
 
-@pytest.mark.parametrize(("wanted", "near"), [
-    ("Blue Yetti", "'Blue Yeti USB'"), ("defalt", "12 'default'"), ("7", "there are"),
-    ("", "there are")])
+@pytest.mark.parametrize(
+    ("wanted", "near"),
+    [
+        ("Blue Yetti", "'Blue Yeti USB'"),
+        ("defalt", "12 'default'"),
+        ("7", "there are"),
+        ("", "there are"),
+    ],
+)
 def test_a_wrong_name_lists_the_near_ones(wanted, near):
     with pytest.raises(MicrophoneError, match="no microphone") as error:
         choose_device(wanted, DEVICES)
@@ -55,28 +76,44 @@ def test_without_a_default_the_first_is_taken():
     assert choose_device(None, DEVICES[:2]).index == 0
 
 
-@pytest.mark.parametrize(("platform", "place"), [
-    ("darwin", "Privacy & Security"), ("win32", "desktop apps"), ("linux", "pavucontrol"),
-    ("freebsd14", "pavucontrol")])
+@pytest.mark.parametrize(
+    ("platform", "place"),
+    [
+        ("darwin", "Privacy & Security"),
+        ("win32", "desktop apps"),
+        ("linux", "pavucontrol"),
+        ("freebsd14", "pavucontrol"),
+    ],
+)
 def test_each_system_has_its_own_place_for_permission(platform, place):
     assert place in microphone.permission_hint(platform)
 
 
 def test_portaudio_is_not_imported_before_it_is_used():
-    done = in_new_process("import sys; from live import microphone; print('sounddevice' in sys.modules)")
+    done = in_new_process(
+        "import sys; from live import microphone; print('sounddevice' in sys.modules)"
+    )
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize(("sabotage", "texts"), [
-    ("import ctypes.util; ctypes.util.find_library = lambda name: None",
-     ("apt-get install libportaudio2", "brew install portaudio", "pip install")),
-    ("import sys; sys.modules['sounddevice'] = None", ("pip install sounddevice",))])
+@pytest.mark.parametrize(
+    ("sabotage", "texts"),
+    [
+        (
+            "import ctypes.util; ctypes.util.find_library = lambda name: None",
+            ("apt-get install libportaudio2", "brew install portaudio", "pip install"),
+        ),
+        ("import sys; sys.modules['sounddevice'] = None", ("pip install sounddevice",)),
+    ],
+)
 def test_missing_portaudio_says_how_to_install_it(sabotage, texts):
     if sys.platform != "linux":
         pytest.skip("other systems' wheels carry PortAudio with them")
-    done = in_new_process(f"{sabotage}\nfrom live import microphone; import config\n"
-                          "try:\n    microphone.list_devices()\n"
-                          "except config.UserError as error:\n    print(error)")
+    done = in_new_process(
+        f"{sabotage}\nfrom live import microphone; import config\n"
+        "try:\n    microphone.list_devices()\n"
+        "except config.UserError as error:\n    print(error)"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
     assert all(text in done.stdout for text in texts)
@@ -109,14 +146,15 @@ def test_what_is_played_is_recorded(speaker: VirtualMicrophone, rate):
         player.wait()
     assert got == (rate or 44100)
     assert sound.dtype == np.float32 and sound.shape == (round(0.5 * got),)
-    late = sound[got // 10:]
+    late = sound[got // 10 :]
     assert audio_io.rms(late) == pytest.approx(0.3 / np.sqrt(2), rel=0.05)
     spectrum = np.abs(np.fft.rfft(late))
     assert spectrum.argmax() * got / len(late) == pytest.approx(700, abs=5)
 
 
 def test_a_rate_that_the_device_refuses_is_replaced_by_its_own(
-        speaker: VirtualMicrophone, monkeypatch):
+    speaker: VirtualMicrophone, monkeypatch
+):
     with speaker.in_this_process():
         import sounddevice
 
@@ -143,8 +181,7 @@ def test_any_block_size_works(speaker: VirtualMicrophone, block_ms):
         assert source.overflows == 0
 
 
-def test_a_reader_that_is_too_slow_loses_sound_and_is_told(
-        speaker: VirtualMicrophone, monkeypatch):
+def test_a_reader_that_is_too_slow_loses_sound_and_is_told(speaker: VirtualMicrophone, monkeypatch):
     monkeypatch.setattr(microphone, "QUEUE_SECONDS", 0.2)
     with speaker.in_this_process(), Microphone() as source:
         source.read()
@@ -182,9 +219,14 @@ print(json.dumps(again() | {"abandoned": microphone._abandoned.is_set()}), flush
 
 def test_a_sound_server_that_dies_leaves_what_was_recorded(speaker: VirtualMicrophone):
     """In a process of its own: now and then PortAudio then hangs, and the microphone says so."""
-    child = subprocess.Popen([sys.executable, "-c", SERVER_DIES], cwd=ROOT, text=True,
-                             env=speaker.environment, stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-c", SERVER_DIES],
+        cwd=ROOT,
+        text=True,
+        env=speaker.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     player = speaker.play(tone(5, 44100), 44100, wait=False)
     threading.Timer(3.0, speaker.kill).start()
     kept = json.loads(child.stdout.readline())

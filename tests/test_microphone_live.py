@@ -36,15 +36,19 @@ NO_PLOTS = ["--live.no-plots"]
 
 pytestmark = pytest.mark.skipif(
     not list((ROOT / "saved_models").glob("*.pt")),
-    reason="no trained networks in saved_models (python train.py makes them)")
+    reason="no trained networks in saved_models (python train.py makes them)",
+)
 
 
 @pytest.fixture(scope="module")
 def digits(fsdd_archive_path) -> dict[str, np.ndarray]:
     """60 clips of FSDD's official test, all digits and speakers, by name, in random order."""
     with zipfile.ZipFile(fsdd_archive_path) as content:
-        names = sorted(name for name in content.namelist()
-                       if name.endswith(".wav") and int(name[:-4].rsplit("_", 1)[1]) < 5)
+        names = sorted(
+            name
+            for name in content.namelist()
+            if name.endswith(".wav") and int(name[:-4].rsplit("_", 1)[1]) < 5
+        )
         chosen = random.Random(7).sample(names, CLIPS)
         return {Path(name).name: audio_io.read_audio(content.read(name))[0] for name in chosen}
 
@@ -57,8 +61,10 @@ def one_after_another(clips: list[np.ndarray], level: float | None = None) -> np
     """The clips with pauses, at their own loudness or all at one RMS `level`."""
     parts = [np.zeros(RATE, np.float32)]
     for clip in clips:
-        parts += [clip if level is None else clip * np.float32(level / audio_io.rms(clip)),
-                  np.zeros(round(PAUSE * RATE), np.float32)]
+        parts += [
+            clip if level is None else clip * np.float32(level / audio_io.rms(clip)),
+            np.zeros(round(PAUSE * RATE), np.float32),
+        ]
     return np.concatenate(parts)
 
 
@@ -78,9 +84,21 @@ def same_files(digits: dict[str, np.ndarray], folder: Path) -> dict[str, int | N
     for name, clip in digits.items():
         audio_io.write_audio(folder / name, clip, RATE)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "microphone_inference.py"), "--json", "--no-save", "--wav",
-         *(str(folder / name) for name in digits), "--decision.models-dir",
-         str(ROOT / "saved_models")], capture_output=True, text=True, check=True, cwd=folder)
+        [
+            sys.executable,
+            str(ROOT / "microphone_inference.py"),
+            "--json",
+            "--no-save",
+            "--wav",
+            *(str(folder / name) for name in digits),
+            "--decision.models-dir",
+            str(ROOT / "saved_models"),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+    )
     answers = map(json.loads, done.stdout.splitlines())
     return {Path(answer["source"]).name: answer["digit"] for answer in answers}
 
@@ -112,9 +130,11 @@ def test_sixty_digits_hands_free(speaker: VirtualMicrophone, digits, tmp_path):
     assert statistics.mean(same) >= 0.98
 
     waits = sorted(milliseconds(answers, "end_of_speech_to_answer"))
-    print(f"end of speech to answer: median {statistics.median(waits):.0f} ms, "
-          f"p95 {waits[int(0.95 * CLIPS)]:.0f} ms; computing "
-          f"{statistics.median(milliseconds(answers, 'computing')):.0f} ms")
+    print(
+        f"end of speech to answer: median {statistics.median(waits):.0f} ms, "
+        f"p95 {waits[int(0.95 * CLIPS)]:.0f} ms; computing "
+        f"{statistics.median(milliseconds(answers, 'computing')):.0f} ms"
+    )
     assert statistics.median(waits) <= 240 + 60
     assert waits[int(0.95 * CLIPS)] <= 240 + 120
 
@@ -130,16 +150,24 @@ def test_sixty_digits_from_other_sources(digits, tmp_path):
     clean = one_after_another(list(digits.values()))
     loud = one_after_another(list(digits.values()), level=0.05)
     noisy = loud + pink(len(loud), 0.05 * 10 ** (-20 / 20))
-    sources = {"44": (44100, stereo(clean, 44100)), "48": (48000, stereo(clean, 48000)),
-               "noise": (44100, stereo(noisy, 44100))}
+    sources = {
+        "44": (44100, stereo(clean, 44100)),
+        "48": (48000, stereo(clean, 48000)),
+        "noise": (44100, stereo(noisy, 44100)),
+    }
 
     def hear(name: str) -> list[dict]:
         rate, sound = sources[name]
         folder = tmp_path / name
         folder.mkdir()
-        with (virtual_microphone(rate) as speaker,
-              LiveScript([*HANDS_FREE, *NO_PLOTS, "--live.sample-rate", str(rate)],
-                         speaker.environment, folder) as live):
+        with (
+            virtual_microphone(rate) as speaker,
+            LiveScript(
+                [*HANDS_FREE, *NO_PLOTS, "--live.sample-rate", str(rate)],
+                speaker.environment,
+                folder,
+            ) as live,
+        ):
             live.wait_for(f"({rate} Hz)")
             speaker.play(sound, rate)
             time.sleep(2)
@@ -177,8 +205,10 @@ def three_minutes(digits, tmp_path_factory) -> Iterator[Future]:
     over = threading.Event()
 
     def listen() -> tuple[LiveScript, float, list[float]]:
-        with (virtual_microphone() as speaker,
-              LiveScript(HANDS_FREE, speaker.environment, tmp_path_factory.mktemp("long")) as live):
+        with (
+            virtual_microphone() as speaker,
+            LiveScript(HANDS_FREE, speaker.environment, tmp_path_factory.mktemp("long")) as live,
+        ):
             live.wait_for("ready:")
             _, before = of_process(live)
             over.wait(15)
@@ -213,30 +243,38 @@ def test_sixty_digits_push_to_talk(speaker: VirtualMicrophone, digits, tmp_path)
         assert live.wait() == 0
         check(live.answers, list(digits))
     files = same_files(digits, tmp_path / "files")
-    same = [answer["digit"] == files[name]
-            for answer, name in zip(live.answers, digits, strict=True)]
+    same = [
+        answer["digit"] == files[name] for answer, name in zip(live.answers, digits, strict=True)
+    ]
     assert statistics.mean(same) >= 0.98
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("three_minutes")
 def test_a_minute_of_silence_and_of_room_noise_is_no_digit(noise_dir, tmp_path):
-    recordings = [path for path in audio_io.find_audio(noise_dir)
-                  if path.stem in ("running_tap", "exercise_bike", "white_noise", "pink_noise")]
+    recordings = [
+        path
+        for path in audio_io.find_audio(noise_dir)
+        if path.stem in ("running_tap", "exercise_bike", "white_noise", "pink_noise")
+    ]
     if not recordings:
         pytest.skip(f"no steady noise in {noise_dir}")
     quarters = []
     for path in recordings:
         sound, _ = audio_io.read_audio(path, RATE, max_seconds=200)
-        quarters.append(0.01 / audio_io.rms(sound) * sound[:15 * RATE])
-    sounds = {"silence": np.zeros(60 * RATE, np.float32),
-              "noise": np.concatenate(quarters).astype(np.float32)}
+        quarters.append(0.01 / audio_io.rms(sound) * sound[: 15 * RATE])
+    sounds = {
+        "silence": np.zeros(60 * RATE, np.float32),
+        "noise": np.concatenate(quarters).astype(np.float32),
+    }
 
     def hear(name: str) -> list[dict]:
         folder = tmp_path / name
         folder.mkdir()
-        with (virtual_microphone() as speaker,
-              LiveScript([*HANDS_FREE, *NO_PLOTS], speaker.environment, folder) as live):
+        with (
+            virtual_microphone() as speaker,
+            LiveScript([*HANDS_FREE, *NO_PLOTS], speaker.environment, folder) as live,
+        ):
             live.wait_for("ready:")
             speaker.play(sounds[name], RATE)
             time.sleep(1)
@@ -295,7 +333,8 @@ def test_a_typed_digit_labels_the_last_answer(speaker: VirtualMicrophone, digits
 
 
 def test_a_server_that_comes_back_is_listened_to_again(
-        speaker: VirtualMicrophone, digits, tmp_path):
+    speaker: VirtualMicrophone, digits, tmp_path
+):
     clip = next(iter(digits.values()))
     with LiveScript([*HANDS_FREE, *NO_PLOTS], speaker.environment, tmp_path) as live:
         live.wait_for("ready:")
@@ -310,7 +349,8 @@ def test_a_server_that_comes_back_is_listened_to_again(
 
 
 def test_a_microphone_lost_for_good_ends_the_script_with_what_was_recorded(
-        speaker: VirtualMicrophone, digits, tmp_path):
+    speaker: VirtualMicrophone, digits, tmp_path
+):
     clips = [clip for name, clip in digits.items() if truth(name) in (0, 7, 9)]
     words = ["--json", "--live.record-seconds", "20", "--live.countdown-seconds", "0", *NO_PLOTS]
     with LiveScript(words, speaker.environment, tmp_path) as live:
@@ -331,8 +371,7 @@ def test_a_microphone_lost_for_good_ends_the_script_with_what_was_recorded(
     assert 0.5 < len(sound) / rate < 20 and audio_io.rms(sound) > 1e-3
 
 
-def test_a_wrong_device_is_one_line_before_anything_is_loaded(
-        speaker: VirtualMicrophone, tmp_path):
+def test_a_wrong_device_is_one_line_before_anything_is_loaded(speaker: VirtualMicrophone, tmp_path):
     with LiveScript(["--device", "defualt"], speaker.environment, tmp_path) as live:
         assert live.wait() == 1
     (message,) = live.messages
@@ -345,7 +384,8 @@ def test_a_wrong_device_is_one_line_before_anything_is_loaded(
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.8, 1.4, 2.0, 2.6, 3.5, 4.3, 5.0, 5.7])
 def test_ctrl_c_at_any_moment_leaves_whole_files(
-        speaker: VirtualMicrophone, digits, tmp_path, moment):
+    speaker: VirtualMicrophone, digits, tmp_path, moment
+):
     with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
         player = speaker.play(one_after_another(list(digits.values())[:8]), RATE, wait=False)
         time.sleep(moment)

@@ -20,7 +20,7 @@ def word(seconds=0.4, level=0.1):
     """A buzz with a pause in the middle, float32 (samples,)."""
     time = np.arange(round(seconds * RATE)) / RATE
     buzz = level * np.sign(np.sin(2 * np.pi * 150 * time))
-    buzz[len(buzz) // 3:len(buzz) // 2] = 0
+    buzz[len(buzz) // 3 : len(buzz) // 2] = 0
     return buzz.astype(np.float32)
 
 
@@ -47,7 +47,8 @@ def test_noise_has_the_level_asked_for(snr_db, seed, padding):
     assert mixed.dtype == np.float32 and len(mixed) == len(noise)
     added = mixed - np.pad(clip, padding)
     measured = audio_io.dbfs(noise_generation.speech_rms(clip, RATE)) - audio_io.dbfs(
-        audio_io.rms(added))
+        audio_io.rms(added)
+    )
     assert measured == pytest.approx(snr_db, abs=0.05)
 
 
@@ -71,21 +72,24 @@ def test_mixing_leaves_its_inputs_alone():
 def test_colour_of_noise(kind, decibels_per_octave):
     noise = noise_generation.make_noise(kind, 1 << 17, random())
     power = np.abs(np.fft.rfft(noise)) ** 2
-    octaves = [power[len(power) >> k + 1:len(power) >> k].mean() for k in range(6)]
+    octaves = [power[len(power) >> k + 1 : len(power) >> k].mean() for k in range(6)]
     slope = np.polyfit(range(6), 10 * np.log10(octaves), 1)[0]
     assert -slope == pytest.approx(decibels_per_octave, abs=0.3)
 
 
 def voices():
-    return Clips.from_waveforms([word(0.3, 0.1), word(0.5, 0.01)], [1, 2], ["a", "b"], ["x", "y"],
-                                [0, 0], "small", RATE)
+    return Clips.from_waveforms(
+        [word(0.3, 0.1), word(0.5, 0.01)], [1, 2], ["a", "b"], ["x", "y"], [0, 0], "small", RATE
+    )
 
 
 @pytest.mark.parametrize("kind", noise_generation.NOISES)
 def test_every_noise_is_repeatable_and_of_unit_level(kind):
     recordings = [random(1).normal(0, 0.1, 30_000).astype(np.float32)]
-    made = [noise_generation.make_noise(kind, 5000, random(seed), voices(), recordings)
-            for seed in (3, 3, 4)]
+    made = [
+        noise_generation.make_noise(kind, 5000, random(seed), voices(), recordings)
+        for seed in (3, 3, 4)
+    ]
     np.testing.assert_array_equal(made[0], made[1])
     assert not np.array_equal(made[0], made[2])
     assert len(made[0]) == 5000 and audio_io.rms(made[0]) == pytest.approx(1)
@@ -93,8 +97,9 @@ def test_every_noise_is_repeatable_and_of_unit_level(kind):
 
 @pytest.mark.parametrize("length", [1, 10, 100])
 def test_recordings_shorter_than_the_clip_are_repeated(length):
-    noise = noise_generation.make_noise("recorded", 5000, random(),
-                                    recordings=[np.linspace(0.1, 0.2, length, dtype=np.float32)])
+    noise = noise_generation.make_noise(
+        "recorded", 5000, random(), recordings=[np.linspace(0.1, 0.2, length, dtype=np.float32)]
+    )
     assert len(noise) == 5000 and np.isfinite(noise).all() and audio_io.rms(noise) > 0.99
 
 

@@ -49,8 +49,9 @@ def test_every_weight_belongs_to_one_optimizer(name, optimizer):
     settings = config.TrainingSettings(optimizer=optimizer)
     network = models.create_model(name, 40)
     made = optimizers.make_optimizers(network, settings)
-    owned = [id(weight) for item in made for group in item.param_groups
-             for weight in group["params"]]
+    owned = [
+        id(weight) for item in made for group in item.param_groups for weight in group["params"]
+    ]
     assert sorted(owned) == sorted(id(weight) for weight in network.parameters())
-    assert [type(item).__name__ for item in made] == ["AdamW", "Muon"][:len(made)]
+    assert [type(item).__name__ for item in made] == ["AdamW", "Muon"][: len(made)]
     assert len(made) == (2 if optimizer == "muon" else 1)

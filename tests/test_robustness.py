@@ -27,8 +27,11 @@ def test_noise_covers_every_condition(make_settings, tmp_path, monkeypatch, caps
     rows = read_json(settings.results_dir / "noise.json")["conditions"]
     conditions = {(row["noise"], row["snr_db"], row["cleaning"]) for row in rows}
     assert conditions == {("none", None, True), ("none", None, False)} | {
-        (kind, snr, chain) for kind in noise_generation.NOISES for snr in (10, 0)
-        for chain in (True, False)}
+        (kind, snr, chain)
+        for kind in noise_generation.NOISES
+        for snr in (10, 0)
+        for chain in (True, False)
+    }
     assert all(row["low"] <= row["accuracy"] <= row["high"] and row["total"] == 100 for row in rows)
     assert "What cleaning changes for the vote" in capsys.readouterr().out
 
@@ -37,12 +40,12 @@ def test_noise_is_repeatable_and_the_same_at_every_level(small_clips):
     clips = small_clips.subset([0, 1])
 
     def noisy(snr, seed=0):
-        return list(robustness.disturbed(clips, "pink", snr, seed, []))
+        return list(robustness.in_noise(clips, "pink", snr, seed, []))
 
     first = noisy(0)
     np.testing.assert_array_equal(first[1], noisy(0)[1])
     assert not np.array_equal(first[1], noisy(0, seed=1)[1])
-    clean = list(robustness.disturbed(clips, "none", None, 0, []))
+    clean = list(robustness.in_noise(clips, "none", None, 0, []))
     ratio = (first[0] - clean[0]) / (noisy(20)[0] - clean[0])
     np.testing.assert_allclose(ratio, 10, rtol=1e-2)
     assert len(clean[0]) == len(clips.waveform(0)) + 2 * 2000
@@ -51,8 +54,7 @@ def test_noise_is_repeatable_and_the_same_at_every_level(small_clips):
 def test_noise_that_was_trained_on_is_told_of(make_settings, tmp_path, capsys):
     noises = tmp_path / "noise"
     audio_io.write_audio(noises / "a" / "x.wav", np.ones(100, np.float32) / 2, RATE)
-    save_networks(tmp_path / "models",
-                  settings={"augmentation": {"noise_dir": str(noises / "a")}})
+    save_networks(tmp_path / "models", settings={"augmentation": {"noise_dir": str(noises / "a")}})
     settings = make_settings(noise_dir=noises)
     robustness.noise_recordings(settings, Predictor(settings.decision))
     assert "too good" in capsys.readouterr().out
@@ -61,9 +63,9 @@ def test_noise_that_was_trained_on_is_told_of(make_settings, tmp_path, capsys):
 @pytest.mark.slow
 def test_reject_counts_what_is_accepted_at_both_thresholds(make_settings, tmp_path):
     pytest.importorskip("espeakng_loader")
-    strangers = write_beeps(tmp_path / "strangers", [f"{digit}_eve_0" for digit in range(10)])
+    unseen_speakers = write_beeps(tmp_path / "strangers", [f"{digit}_eve_0" for digit in range(10)])
     words = write_beeps(tmp_path / "words", ["dog_eve_0", "cat_eve_1", "7_eve_0"])
-    settings = make_settings(protocol="reject", unseen_dir=strangers, non_digits_dir=words)
+    settings = make_settings(protocol="reject", unseen_dir=unseen_speakers, non_digits_dir=words)
     evaluation.run(settings)
     result = read_json(settings.results_dir / "reject.json")
     accepted, thresholds = result["accepted"], result["thresholds"]
@@ -87,12 +89,16 @@ def test_calibration_before_and_after_temperature(make_settings):
     assert set(result["calibration"]) == {"validation", "FSDD official test"}
     test = result["calibration"]["FSDD official test"]
     predictor = Predictor(settings.decision)
-    held = common.held_out(settings, predictor)
+    held = common.held_out_clips(settings, predictor)
     clips = np.stack([predictor.prepare(held.test.waveform(i)) for i in range(len(held.test))])
     for stage, calibrated in (("before", False), ("after", True)):
-        posteriors = predictor.posteriors(clips, calibrated=calibrated)["cnn"][:, :config.REJECT]
+        posteriors = predictor.posteriors(clips, calibrated=calibrated)["cnn"][:, : config.REJECT]
         counted = np.array(test[stage]["cnn"]["count"])
-        mean = np.nansum(np.array([value or 0 for value in test[stage]["cnn"]["confidence"]])
-                         * counted) / counted.sum()
+        mean = (
+            np.nansum(
+                np.array([value or 0 for value in test[stage]["cnn"]["confidence"]]) * counted
+            )
+            / counted.sum()
+        )
         assert mean == pytest.approx(posteriors.max(axis=1).mean(), abs=1e-5)
     assert predictor.checkpoints["cnn"].temperature == 2.0

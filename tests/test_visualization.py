@@ -9,7 +9,7 @@ import pytest
 import visualization
 from audio_cleaning import clean
 from protocols import metrics
-from recognition.predictor import Opinion, Prediction
+from recognition.predictor import ModelPrediction, Prediction
 
 RATE = 8000
 
@@ -31,9 +31,14 @@ def nothing_stays_open(tmp_path):
 
 
 def row(epoch, level):
-    return {"epoch": epoch, "train_loss": 2 / epoch, "validation_loss": level / epoch,
-            "train_accuracy": 1 - 0.5 / epoch, "validation_accuracy": 1 - 0.4 / epoch,
-            "learning_rate": 1e-3}
+    return {
+        "epoch": epoch,
+        "train_loss": 2 / epoch,
+        "validation_loss": level / epoch,
+        "train_accuracy": 1 - 0.5 / epoch,
+        "validation_accuracy": 1 - 0.4 / epoch,
+        "learning_rate": 1e-3,
+    }
 
 
 def recording():
@@ -48,9 +53,17 @@ def recording():
 def prediction(digit=7):
     posteriors = np.full(10, 0.02, np.float32)
     posteriors[7] = 0.8
-    opinion = Opinion(7, 0.8, posteriors)
-    return Prediction(digit, 7, 0.8, digit is not None, posteriors, 0.02,
-                      {"cnn": opinion, "rnn": opinion}, 3.0)
+    model_prediction = ModelPrediction(7, 0.8, posteriors)
+    return Prediction(
+        digit,
+        7,
+        0.8,
+        digit is not None,
+        posteriors,
+        0.02,
+        {"cnn": model_prediction, "rnn": model_prediction},
+        3.0,
+    )
 
 
 def test_learning_curves_of_models_of_different_length(tmp_path):
@@ -65,10 +78,14 @@ def test_learning_curves_of_nothing(tmp_path):
 
 def test_learning_curves_name_the_best_epoch(tmp_path, monkeypatch):
     texts = []
-    monkeypatch.setattr(visualization, "_save", lambda figure, path: texts.append(
-        figure.get_suptitle()))
-    rows = [row(1, 1.0), row(2, 1.0) | {"validation_loss": 0.1, "validation_accuracy": 0.987},
-            row(3, 1.0)]
+    monkeypatch.setattr(
+        visualization, "_save", lambda figure, path: texts.append(figure.get_suptitle())
+    )
+    rows = [
+        row(1, 1.0),
+        row(2, 1.0) | {"validation_loss": 0.1, "validation_accuracy": 0.987},
+        row(3, 1.0),
+    ]
     visualization.plot_learning_curves({"rnn": rows}, tmp_path / "curves.png")
     assert texts == ["Best validation: BiLSTM 98.70% (epoch 2)"]
 
@@ -77,8 +94,9 @@ def test_confusion_with_a_column_for_no_answer(tmp_path):
     matrix = np.hstack([np.eye(10, dtype=int) * 30, np.zeros((10, 1), int)])
     matrix[3, 10] = 2
     labels = [str(digit) for digit in range(10)]
-    path = visualization.plot_confusion(matrix, labels, tmp_path / "confusion.png", "vote: 99 %",
-                                        answers=[*labels, "none"])
+    path = visualization.plot_confusion(
+        matrix, labels, tmp_path / "confusion.png", "vote: 99 %", answers=[*labels, "none"]
+    )
     assert min(size_of(path)) > 600
 
 
@@ -93,24 +111,55 @@ def test_reliability_skips_empty_bins(tmp_path):
     curve = metrics.expected_calibration_error(confidence, random.random(300) < confidence)
     panels = {"official": {"before": curve, "after": curve}, "unseen": {"after": curve}}
     wide = size_of(visualization.plot_reliability(panels, tmp_path / "wide.png", "both"))
-    one = size_of(visualization.plot_reliability({"official": {"after": curve}},
-                                                 tmp_path / "one.png", "one"))
+    one = size_of(
+        visualization.plot_reliability({"official": {"after": curve}}, tmp_path / "one.png", "one")
+    )
     assert wide[0] == 2 * one[0]
 
 
 def test_noise_with_and_without_cleaning(tmp_path):
-    rows = [{"noise": noise, "snr_db": snr, "cleaning": cleaning, "accuracy": 0.9, "low": 0.85,
-             "high": 0.94} for noise in ("white", "pink") for snr in (0, 10)
-            for cleaning in (True, False)]
-    rows += [{"noise": "none", "snr_db": None, "cleaning": cleaning, "accuracy": 1.0, "low": 0.99,
-              "high": 1.0} for cleaning in (True, False)]
+    rows = [
+        {
+            "noise": noise,
+            "snr_db": snr,
+            "cleaning": cleaning,
+            "accuracy": 0.9,
+            "low": 0.85,
+            "high": 0.94,
+        }
+        for noise in ("white", "pink")
+        for snr in (0, 10)
+        for cleaning in (True, False)
+    ]
+    rows += [
+        {
+            "noise": "none",
+            "snr_db": None,
+            "cleaning": cleaning,
+            "accuracy": 1.0,
+            "low": 0.99,
+            "high": 1.0,
+        }
+        for cleaning in (True, False)
+    ]
     assert size_of(visualization.plot_noise(rows, tmp_path / "noise.png", "noise")) == (1080, 624)
 
 
 def test_proportions_grow_with_their_groups(tmp_path):
     def rows(count):
-        return [{"group": f"speaker {index}", "series": name, "value": 0.9, "low": 0.8,
-                 "high": 0.95, "total": 10} for index in range(count) for name in ("cnn", "vote")]
+        return [
+            {
+                "group": f"speaker {index}",
+                "series": name,
+                "value": 0.9,
+                "low": 0.8,
+                "high": 0.95,
+                "total": 10,
+            }
+            for index in range(count)
+            for name in ("cnn", "vote")
+        ]
+
     few = size_of(visualization.plot_proportions(rows(2), tmp_path / "few.png", "few"))
     many = size_of(visualization.plot_proportions(rows(20), tmp_path / "many.png", "many"))
     assert many[1] > 3 * few[1]
@@ -122,8 +171,9 @@ def test_ablation(tmp_path):
 
 
 def test_augmentations(tmp_path):
-    pictures = {f"part {index}": np.random.default_rng(index).random((40, 101))
-                for index in range(5)}
+    pictures = {
+        f"part {index}": np.random.default_rng(index).random((40, 101)) for index in range(5)
+    }
     assert size_of(visualization.plot_augmentations(pictures, tmp_path / "grid.png"))
 
 
@@ -136,8 +186,9 @@ def test_comparison(tmp_path, answer):
     assert width == 1320 and (height > 800) == (answer is not None)
 
 
-@pytest.mark.parametrize("waveform", [np.zeros(0), np.zeros(3), np.zeros(RATE),
-                                      np.ones(50), 1e-7 * np.ones(RATE)])
+@pytest.mark.parametrize(
+    "waveform", [np.zeros(0), np.zeros(3), np.zeros(RATE), np.ones(50), 1e-7 * np.ones(RATE)]
+)
 def test_comparison_of_silence_and_scraps(tmp_path, waveform, recwarn):
     cleaned = clean(waveform.astype(np.float32), RATE)
     visualization.plot_comparison(cleaned, RATE, prediction(None), tmp_path / "comparison.png")
@@ -155,8 +206,13 @@ def test_comparison_headline_says_what_was_heard():
 
 def test_threads_can_draw_at_once(tmp_path):
     cleaned = clean(recording(), RATE)
-    threads = [threading.Thread(target=visualization.plot_comparison, args=(
-        cleaned, RATE, prediction(), tmp_path / f"{index}.png")) for index in range(3)]
+    threads = [
+        threading.Thread(
+            target=visualization.plot_comparison,
+            args=(cleaned, RATE, prediction(), tmp_path / f"{index}.png"),
+        )
+        for index in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

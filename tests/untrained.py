@@ -10,7 +10,7 @@ import config
 import models
 from audio_feature_extraction import FrontEnd, fit_duration, normalize_level
 from protocols.common import EvaluationSettings
-from recognition.predictor import Checkpoint, save_checkpoint
+from recognition.checkpoint import Checkpoint, save_checkpoint
 
 RATE = 8000
 
@@ -22,17 +22,31 @@ def save_networks(folder, names=("cnn", "rnn"), seed=0, **record):
         arguments = {"width": 8}
         network = models.create_model(name, 40, **arguments)
         wake(network)
-        save_checkpoint(folder / f"{name}.pt", Checkpoint(
-            name, arguments, network.state_dict(), config.AudioSettings(),
-            config.FeaturesSettings(), temperature=2.0, vote_threshold=0.1,
-            record={"seed": seed, "corpora": "beeps", "protocol": "official"} | record))
+        save_checkpoint(
+            folder / f"{name}.pt",
+            Checkpoint(
+                name,
+                arguments,
+                network.state_dict(),
+                config.AudioSettings(),
+                config.FeaturesSettings(),
+                temperature=2.0,
+                vote_threshold=0.1,
+                record={"seed": seed, "corpora": "beeps", "protocol": "official"} | record,
+            ),
+        )
     return folder
 
 
 def wake(network):
     """Fit the batch norms to beeps, so that an untrained network tells one clip from another."""
-    clips = np.stack([fit_duration(normalize_level(beep(digit, take % 2, take), -25.0), RATE)
-                      for digit in range(10) for take in range(4)])
+    clips = np.stack(
+        [
+            fit_duration(normalize_level(beep(digit, take % 2, take), -25.0), RATE)
+            for digit in range(10)
+            for take in range(4)
+        ]
+    )
     features = FrontEnd(config.FeaturesSettings(), RATE)(torch.from_numpy(clips))
     with torch.no_grad():
         for _ in range(30):
@@ -48,10 +62,14 @@ def settings_maker(tmp_path, small_release):
     save_networks(tmp_path / "models")
 
     def make(**changes):
-        values = {"data": config.DataSettings(fsdd_archive=archive, root=tmp_path / "data"),
-                  "decision": config.DecisionSettings(models_dir=tmp_path / "models"),
-                  "results_dir": tmp_path / "results", "unseen_dir": None, "noise_dir": None,
-                  "non_digits_dir": None}
+        values = {
+            "data": config.DataSettings(fsdd_archive=archive, root=tmp_path / "data"),
+            "decision": config.DecisionSettings(models_dir=tmp_path / "models"),
+            "results_dir": tmp_path / "results",
+            "unseen_dir": None,
+            "noise_dir": None,
+            "non_digits_dir": None,
+        }
         return EvaluationSettings(**(values | changes))
 
     return make
@@ -70,4 +88,5 @@ def write_beeps(folder, names):
 def read_json(path):
     def refuse(constant):
         raise AssertionError(f"{constant} is no JSON")
+
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)

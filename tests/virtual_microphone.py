@@ -67,10 +67,13 @@ class VirtualMicrophone:
         self.folder = Path(tempfile.mkdtemp(prefix="mic"))
         alsa = self.folder / "asound.conf"
         alsa.write_text(ALSA_CONFIGURATION)
-        self.settings = {"XDG_RUNTIME_DIR": str(self.folder), "HOME": str(self.folder),
-                         "PULSE_SERVER": f"unix:{self.folder}/native",
-                         "PULSE_COOKIE": str(self.folder / "cookie"),
-                         "ALSA_CONFIG_PATH": str(alsa)}
+        self.settings = {
+            "XDG_RUNTIME_DIR": str(self.folder),
+            "HOME": str(self.folder),
+            "PULSE_SERVER": f"unix:{self.folder}/native",
+            "PULSE_COOKIE": str(self.folder / "cookie"),
+            "ALSA_CONFIG_PATH": str(alsa),
+        }
         self.environment = {**os.environ, **self.settings}
         self.server: subprocess.Popen | None = None
         self.listener: subprocess.Popen | None = None
@@ -83,15 +86,28 @@ class VirtualMicrophone:
             f"socket={self.folder}/native\n"
             "load-module module-null-sink sink_name=speech "
             f"rate={self.rate} channels={self.channels}\n"
-            "suspend-sink speech 1\n")
+            "suspend-sink speech 1\n"
+        )
         self.server = subprocess.Popen(
-            ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no",
-             "--disallow-exit", "--log-target=stderr", f"--file={script}"],
-            env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL)
+            [
+                "pulseaudio",
+                "-n",
+                "--daemonize=no",
+                "--exit-idle-time=-1",
+                "--use-pid-file=no",
+                "--disallow-exit",
+                "--log-target=stderr",
+                f"--file={script}",
+            ],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         deadline = time.monotonic() + SERVER_START_SECONDS
-        while subprocess.run(["pactl", "info"], env=self.environment,
-                             capture_output=True).returncode:
+        while subprocess.run(
+            ["pactl", "info"], env=self.environment, capture_output=True
+        ).returncode:
             if time.monotonic() > deadline or self.server.poll() is not None:
                 raise RuntimeError("PulseAudio did not start")
             time.sleep(0.1)
@@ -105,9 +121,19 @@ class VirtualMicrophone:
         heard = self.folder / "heard"
         with heard.open("wb") as sink:
             self.listener = subprocess.Popen(
-                ["parec", "--device=speech.monitor", "--latency-msec=10", "--rate=8000",
-                 "--channels=1", "--format=u8"], env=self.environment,
-                stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.DEVNULL)
+                [
+                    "parec",
+                    "--device=speech.monitor",
+                    "--latency-msec=10",
+                    "--rate=8000",
+                    "--channels=1",
+                    "--format=u8",
+                ],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.DEVNULL,
+            )
         deadline = time.monotonic() + SERVER_START_SECONDS
         while not self._control("list", "short", "source-outputs") and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -117,8 +143,9 @@ class VirtualMicrophone:
 
     def _control(self, *words: str) -> bytes:
         """What ``pactl`` prints."""
-        return subprocess.run(["pactl", *words], env=self.environment, capture_output=True,
-                              check=True).stdout
+        return subprocess.run(
+            ["pactl", *words], env=self.environment, capture_output=True, check=True
+        ).stdout
 
     def kill(self) -> None:
         """End the sound server at once, as a crash or an unplugged device would."""
@@ -200,17 +227,33 @@ class LiveScript:
     """
 
     def __init__(self, words: list[str], environment: dict[str, str], folder: Path) -> None:
-        command = [sys.executable, str(ROOT / "microphone_inference.py"), *words,
-                   "--live.recordings-dir", str(folder), "--decision.models-dir",
-                   str(ROOT / "saved_models")]
+        command = [
+            sys.executable,
+            str(ROOT / "microphone_inference.py"),
+            *words,
+            "--live.recordings-dir",
+            str(folder),
+            "--decision.models-dir",
+            str(ROOT / "saved_models"),
+        ]
         self.started = time.monotonic()
-        self.process = subprocess.Popen(command, env=environment, cwd=folder, text=True, bufsize=1,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c)
+        self.process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            text=True,
+            bufsize=1,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=hear_ctrl_c,
+        )
         self.lines: list[str] = []
         self.messages: list[str] = []
-        self._threads = [threading.Thread(target=self._collect, args=pair, daemon=True) for pair in
-                         ((self.process.stdout, self.lines), (self.process.stderr, self.messages))]
+        self._threads = [
+            threading.Thread(target=self._collect, args=pair, daemon=True)
+            for pair in ((self.process.stdout, self.lines), (self.process.stderr, self.messages))
+        ]
         for thread in self._threads:
             thread.start()
 

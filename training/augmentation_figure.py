@@ -1,7 +1,7 @@
 """Draw one clip under each part of the augmentation.
 
-    python -m training.augmentation_figure            a synthetic "seven", results/augmentations.png
-    python -m training.augmentation_figure --clip six.wav --seed 3
+python -m training.augmentation_figure            a synthetic "seven", results/augmentations.png
+python -m training.augmentation_figure --clip six.wav --seed 3
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from synthesis import espeak
 
 
 @dataclass(frozen=True)
-class PictureSettings:
+class FigureSettings:
     """One clip under each part of the augmentation."""
 
     clip: Path | None = None
@@ -37,23 +37,28 @@ class PictureSettings:
     augmentation: config.AugmentationSettings = field(default_factory=config.AugmentationSettings)
 
 
-def run(settings: PictureSettings) -> None:
+def run(settings: FigureSettings) -> None:
     """Draw the clip as it is and under each part alone."""
     rate = settings.audio.sample_rate
     if settings.clip is None:
-        waveform = audio_io.resample(espeak.Espeak().speak("seven", "en-us"), espeak.SAMPLE_RATE,
-                                     rate)
+        waveform = audio_io.resample(
+            espeak.Espeak().speak("seven", "en-us"), espeak.SAMPLE_RATE, rate
+        )
     else:
         waveform, _ = audio_io.read_audio(settings.clip, rate)
-    clip = fit_duration(normalize_level(waveform, settings.audio.level_dbfs),
-                        settings.audio.clip_samples)
-    pictures = {part: _picture(clip, part, settings) for part in ("as it is", *PARTS)
-                if part not in ("recorded", "mixup")}  # want a folder; blend pictures
+    clip = fit_duration(
+        normalize_level(waveform, settings.audio.level_dbfs), settings.audio.clip_samples
+    )
+    pictures = {
+        part: _picture(clip, part, settings)
+        for part in ("as it is", *PARTS)
+        if part not in ("recorded", "mixup")
+    }  # want a folder; blend pictures
     visualization.plot_augmentations(pictures, settings.output)
     print(f"written: {settings.output}")
 
 
-def _picture(clip: np.ndarray, part: str, settings: PictureSettings) -> np.ndarray:
+def _picture(clip: np.ndarray, part: str, settings: FigureSettings) -> np.ndarray:
     """Features, float32 (n_features, frames), of the clip under one part alone."""
     strengths = {name: float(name == part) for name in PARTS}
     alone = dataclasses.replace(settings.augmentation, **strengths)
@@ -66,4 +71,4 @@ def _picture(clip: np.ndarray, part: str, settings: PictureSettings) -> np.ndarr
 
 
 if __name__ == "__main__":
-    utils.main(run, PictureSettings, __doc__)
+    utils.main(run, FigureSettings, __doc__)

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import audio_io
 import config
 import dataset_loader
 from audio_augmentation import Augmenter
 from audio_feature_extraction import FrontEnd
-from training.settings import Material, Recipe
+from training.settings import TrainingData, TrainSettings
 
-AHEAD = 4
+PREFETCH = 4
 """Batches made ahead of the networks: evens out the fast and the slow ones."""
 CALIBRATION_SNR_DB = 5.0
 """dB. Least signal-to-noise ratio of the clips that confidence is calibrated on."""
@@ -43,20 +44,22 @@ def pick_device(settings: config.TrainingSettings) -> str:
     """
     available = torch.cuda.is_available()
     if settings.device == "cuda" and not available:
-        raise config.UserError("training.device is cuda, but PyTorch finds no CUDA device: "
-                               "use --training.device cpu")
+        raise config.UserError(
+            "training.device is cuda, but PyTorch finds no CUDA device: use --training.device cpu"
+        )
     if settings.device == "auto":
         return "cuda" if available else "cpu"
     return settings.device
 
 
-def lane(settings: config.TrainingSettings) -> ThreadPoolExecutor:
+def compute_thread(settings: config.TrainingSettings) -> ThreadPoolExecutor:
     """One thread for a series of computations that runs beside others.
 
     PyTorch's own threads wait for each other by spinning, and lanes that share cores would stand
     still; each lane therefore computes with `training.threads`, one by default. Numbers below 1e-38
     count as zero: filters leave such tails, a hundred times slower.
     """
+
     def start() -> None:
         torch.set_num_threads(settings.threads)
         torch.set_flush_denormal(True)  # belongs to the thread
@@ -64,49 +67,63 @@ def lane(settings: config.TrainingSettings) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, initializer=start)
 
 
-def ahead(pool: ThreadPoolExecutor, make: Callable[[int], Item], count: int) -> Iterator[Item]:
-    """make(0), make(1), ... in order, each begun :data:`AHEAD` items before it is asked for."""
-    begun = deque(pool.submit(make, number) for number in range(min(AHEAD, count)))
+def prefetch(pool: ThreadPoolExecutor, make: Callable[[int], Item], count: int) -> Iterator[Item]:
+    """make(0), make(1), ... in order, each begun :data:`PREFETCH` items before it is asked for."""
+    begun = deque(pool.submit(make, number) for number in range(min(PREFETCH, count)))
     try:
         for number in range(count):
             item = begun.popleft().result()
-            if number + AHEAD < count:
-                begun.append(pool.submit(make, number + AHEAD))
+            if number + PREFETCH < count:
+                begun.append(pool.submit(make, number + PREFETCH))
             yield item
     finally:
         for rest in begun:
             rest.cancel()
 
 
-class Batches:
+class TrainLoader:
     """Training and validation clips as features, for all networks of a run."""
 
-    def __init__(self, recipe: Recipe, material: Material) -> None:
-        self.recipe, self.settings, self.material = recipe, recipe.training, material
-        clips = np.arange(len(material.training))
-        self.shown = clips if material.repeats is None else np.repeat(clips, material.repeats)
+    def __init__(self, train_settings: TrainSettings, training_data: TrainingData) -> None:
+        self.train_settings, self.settings, self.training_data = (
+            train_settings,
+            train_settings.training,
+            training_data,
+        )
+        clips = np.arange(len(training_data.training))
+        self.shown = (
+            clips if training_data.repeats is None else np.repeat(clips, training_data.repeats)
+        )
         self.device = pick_device(self.settings)
-        self.front_end = FrontEnd(recipe.features, recipe.audio.sample_rate).to(self.device)
+        self.front_end = FrontEnd(train_settings.features, train_settings.audio.sample_rate).to(
+            self.device
+        )
         self.noises = None
-        if recipe.augmentation.noise_dir is not None:
-            self.noises = dataset_loader.load_noise(recipe.augmentation.noise_dir,
-                                                    recipe.audio.sample_rate)
-        self.augmenter = self._augmenter(recipe.augmentation)
+        if train_settings.augmentation.noise_dir is not None:
+            self.noises = dataset_loader.load_noise(
+                train_settings.augmentation.noise_dir, train_settings.audio.sample_rate
+            )
+        self.augmenter = self._augmenter(train_settings.augmentation)
 
     def _augmenter(self, settings: config.AugmentationSettings) -> Augmenter:
-        return Augmenter(settings, self.recipe.audio.sample_rate, self.noises, self.device,
-                         self.recipe.seed)
+        return Augmenter(
+            settings,
+            self.train_settings.audio.sample_rate,
+            self.noises,
+            self.device,
+            self.train_settings.seed,
+        )
 
     @property
     def epochs(self) -> int:
         """Epochs to train for."""
-        return 1 if self.recipe.dry_run else self.settings.epochs
+        return 1 if self.train_settings.dry_run else self.settings.epochs
 
     @property
     def steps(self) -> int:
         """Optimiser steps in an epoch."""
         batches = len(self.shown) // self.settings.batch_size or 1
-        if self.recipe.dry_run:
+        if self.train_settings.dry_run:
             batches = min(batches, 2)
         return max(1, batches // self.settings.accumulation)
 
@@ -120,33 +137,34 @@ class Batches:
         Yields features, float32 (batch, n_features, frames), and target probabilities, float32
         (batch, classes), both on the training device.
         """
-        order = np.random.default_rng((self.recipe.seed, number)).permutation(self.shown)
+        order = np.random.default_rng((self.train_settings.seed, number)).permutation(self.shown)
         size = min(self.settings.batch_size, len(order))
-        self.augmenter.reseed(self.recipe.seed * 100_003 + number)
-        return ahead(pool, lambda batch: self.make(order[batch * size % len(order):][:size]),
-                     len(self))
+        self.augmenter.reseed(self.train_settings.seed * 100_003 + number)
+        return prefetch(
+            pool, lambda batch: self.make(order[batch * size % len(order) :][:size]), len(self)
+        )
 
     @torch.no_grad()
     def make(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Augmented features and smoothed targets of the training clips numbered `rows`."""
-        clips = self._waveforms(self.material.training[rows])
-        digits = torch.from_numpy(self.material.training_digits[rows]).to(self.device)
-        clips, digits = self.augmenter.waveforms(clips, digits)
+        clips = self._waveforms(self.training_data.training[rows])
+        labels = torch.from_numpy(self.training_data.training_labels[rows]).to(self.device)
+        clips, labels = self.augmenter.waveforms(clips, labels)
         power = self.augmenter.spectrograms(self.front_end.power(clips))
         features = self.augmenter.masked(self.front_end.from_power(power))
-        targets = F.one_hot(digits, config.N_CLASSES).float()
+        targets = F.one_hot(labels, config.N_CLASSES).float()
         smooth = self.settings.label_smoothing
         targets = targets * (1 - smooth) + smooth / config.N_CLASSES
         return self.augmenter.mixed(features, targets)
 
     def _waveforms(self, windows: np.ndarray) -> Tensor:
         """int16 windows as float32 in [-1, 1] on the device."""
-        return torch.from_numpy(windows.astype(np.float32) / 32767).to(self.device)
+        return torch.from_numpy(audio_io.to_float(windows)).to(self.device)
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Unaugmented validation clips: features and int64 (batch,) class indices."""
-        for clips, digits in self._validation_clips():
-            yield self.front_end(clips), digits
+        for clips, labels in self._validation_clips():
+            yield self.front_end(clips), labels
 
     def calibration(self) -> Iterator[tuple[list[Tensor], Tensor]]:
         """Validation clips as answers hear them, at every tempo, and their class indices.
@@ -155,18 +173,17 @@ class Batches:
         as loud as the word too hard: every clip comes once as it is and once through the waveform
         augmentation, seeded, with noise of at least :data:`CALIBRATION_SNR_DB`.
         """
-        settings = self.recipe.augmentation
+        settings = self.train_settings.augmentation
         low = max(settings.snr_db[0], CALIBRATION_SNR_DB)
         milder = dataclasses.replace(settings, snr_db=(low, max(low, settings.snr_db[1])))
         augmenter = self._augmenter(milder)
-        for clips, digits in self._validation_clips():
-            yield self.front_end.at_tempos(clips), digits
-            noisy, digits = augmenter.waveforms(clips, digits)
-            yield self.front_end.at_tempos(noisy), digits
+        for clips, labels in self._validation_clips():
+            yield self.front_end.tempo_augmented(clips), labels
+            noisy, labels = augmenter.waveforms(clips, labels)
+            yield self.front_end.tempo_augmented(noisy), labels
 
     def _validation_clips(self) -> Iterator[tuple[Tensor, Tensor]]:
-        windows, digits = self.material.validation, self.material.validation_digits
+        windows, labels = self.training_data.validation, self.training_data.validation_labels
         for first in range(0, len(windows), EVALUATION_BATCH):
             part = slice(first, first + EVALUATION_BATCH)
-            yield (self._waveforms(windows[part]),
-                   torch.from_numpy(digits[part]).to(self.device))
+            yield (self._waveforms(windows[part]), torch.from_numpy(labels[part]).to(self.device))

@@ -16,15 +16,19 @@ ADAMW_STEP = 0.2
 """Root mean square of a weight's step in AdamW at learning rate 1 (Liu et al. 2025)."""
 
 
-def make_optimizers(network: nn.Module,
-                    settings: config.TrainingSettings) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    network: nn.Module, settings: config.TrainingSettings
+) -> list[torch.optim.Optimizer]:
     """The optimizers that `training.optimizer` asks for; each weight belongs to one of them."""
     matrices, others = [], []
     for weight in network.parameters():
         wide = weight.ndim >= 2 and min(weight.flatten(1).shape) >= NARROWEST
         (matrices if wide and settings.optimizer == "muon" else others).append(weight)
-    return [kind(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-            for kind, weights in ((torch.optim.AdamW, others), (Muon, matrices)) if weights]
+    return [
+        kind(weights, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        for kind, weights in ((torch.optim.AdamW, others), (Muon, matrices))
+        if weights
+    ]
 
 
 class Muon(torch.optim.Optimizer):
@@ -43,8 +47,13 @@ class Muon(torch.optim.Optimizer):
     momentum : share of the gradients before in the moving average
     """
 
-    def __init__(self, weights: Iterable[nn.Parameter], lr: float, weight_decay: float,
-                 momentum: float = 0.95) -> None:
+    def __init__(
+        self,
+        weights: Iterable[nn.Parameter],
+        lr: float,
+        weight_decay: float,
+        momentum: float = 0.95,
+    ) -> None:
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()

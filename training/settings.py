@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+import audio_io
 import config
 import dataset_loader
 import models
-from audio_feature_extraction import fit_duration, is_cut, normalize_level
+from audio_feature_extraction import is_cut, prepare_clip
 from corpora.clips import Clips, concatenate
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainSettings:
     """All that decides the weights, and where they go."""
 
     data: config.DataSettings = field(default_factory=config.DataSettings)
@@ -45,12 +46,13 @@ class Recipe:
             raise config.UserError("models is empty: name at least one, for instance --models cnn")
         for name in self.models:
             if name not in models.REGISTRY:
-                raise config.UserError(f"no model named {name!r}: there are "
-                                       f"{', '.join(sorted(models.REGISTRY))}")
+                raise config.UserError(
+                    f"no model named {name!r}: there are {', '.join(sorted(models.REGISTRY))}"
+                )
 
 
 @dataclass
-class Material:
+class TrainingData:
     """The clips of a run, all at one level in one window.
 
     `training` and `validation` are int16 (n, clip_samples), half the memory of float32, and shared
@@ -58,9 +60,9 @@ class Material:
     """
 
     training: np.ndarray
-    training_digits: np.ndarray
+    training_labels: np.ndarray
     validation: np.ndarray
-    validation_digits: np.ndarray
+    validation_labels: np.ndarray
     corpora: str
     repeats: np.ndarray | None = None
     """int64 (n,); how often an epoch shows each training clip; None is once."""
@@ -72,42 +74,54 @@ def window(clips: Clips, audio: config.AudioSettings) -> np.ndarray:
     """All clips at one level in one window, int16 (n, clip_samples): half the memory of float32."""
     windows = np.zeros((len(clips), audio.clip_samples), np.int16)
     for index in range(len(clips)):
-        level = normalize_level(clips.waveform(index), audio.level_dbfs)
-        windows[index] = np.round(fit_duration(level, audio.clip_samples) * 32767)
+        windows[index] = audio_io.to_int16(prepare_clip(clips.waveform(index), audio))
     return windows
 
 
-def gather(recipe: Recipe) -> Material:
+def prepare_data(train_settings: TrainSettings) -> TrainingData:
     """Load the corpora and split them; made-up speakers are kept apart like real ones.
 
     A tenth of the synthetic speakers is never trained on: with FSDD's validation takes they
     choose the epoch, and they are the strangers on which confidence is calibrated.
     """
-    data = recipe.data
+    data = train_settings.data
     fsdd, extra, corpora = dataset_loader.load_training_clips(
-        data, recipe.audio, recipe.synthetic, recipe.seed)
+        data, train_settings.audio, train_settings.synthetic, train_settings.seed
+    )
     training, validation, repeats = [], [], []
     if fsdd is not None:
-        split = dataset_loader.make_split(fsdd, data, recipe.seed)
+        split = dataset_loader.make_split(fsdd, data, train_settings.seed)
         training.append(fsdd.subset(split.train))
         repeats.append(np.full(len(split.train), data.fsdd_repeats))
         validation.append(fsdd.subset(split.validation))
     if len(extra):
-        held_out = strangers(extra, 0.1, recipe.seed)
+        held_out = held_out_speakers(extra, 0.1, train_settings.seed)
         validation.append(extra.subset(np.flatnonzero(held_out)))
         training.append(extra.subset(np.flatnonzero(~held_out)))
         repeats.append(np.where(training[-1].corpus == "own", data.own_repeats, 1))
     kept, chosen = concatenate(training), concatenate(validation)
     if not len(chosen):
-        raise config.UserError(f"{corpora}: no speaker can be spared for validation; name another "
-                               "corpus beside it, for instance --data.corpora synthetic,own")
-    cut = sum(is_cut(clips.waveform(index), recipe.audio.clip_samples)
-              for clips in (kept, chosen) for index in range(len(clips)))
-    return Material(window(kept, recipe.audio), kept.digits, window(chosen, recipe.audio),
-                    chosen.digits, corpora, np.concatenate(repeats), cut)
+        raise config.UserError(
+            f"{corpora}: no speaker can be spared for validation; name another "
+            "corpus beside it, for instance --data.corpora synthetic,own"
+        )
+    cut = sum(
+        is_cut(clips.waveform(index), train_settings.audio.clip_samples)
+        for clips in (kept, chosen)
+        for index in range(len(clips))
+    )
+    return TrainingData(
+        window(kept, train_settings.audio),
+        kept.labels,
+        window(chosen, train_settings.audio),
+        chosen.labels,
+        corpora,
+        np.concatenate(repeats),
+        cut,
+    )
 
 
-def strangers(clips: Clips, fraction: float, seed: int) -> np.ndarray:
+def held_out_speakers(clips: Clips, fraction: float, seed: int) -> np.ndarray:
     """Mark a share of the speakers, bool (n,); your own recordings are never held out."""
     speakers = np.unique(clips.speakers[clips.corpus != "own"])
     count = round(fraction * len(speakers))

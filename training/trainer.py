@@ -16,10 +16,10 @@ import config
 import models
 import utils
 from audio_feature_extraction import mean_logits
-from recognition.predictor import load_checkpoint
-from training.data import Batches
+from recognition.checkpoint import load_checkpoint
+from training.data import TrainLoader
 from training.optimizers import make_optimizers
-from training.settings import Recipe
+from training.settings import TrainSettings
 
 
 def half_precision(device: str) -> torch.dtype | None:
@@ -34,24 +34,32 @@ def half_precision(device: str) -> torch.dtype | None:
 class Trainer:
     """Trains one network on the batches that it is given, and keeps its best weights."""
 
-    def __init__(self, name: str, recipe: Recipe, batches: Batches, folder: Path) -> None:
-        self.name, self.recipe, self.settings, self.folder = name, recipe, recipe.training, folder
+    def __init__(
+        self, name: str, train_settings: TrainSettings, batches: TrainLoader, folder: Path
+    ) -> None:
+        self.name, self.train_settings, self.settings, self.folder = (
+            name,
+            train_settings,
+            train_settings.training,
+            folder,
+        )
         self.device, self.epochs, self.steps = batches.device, batches.epochs, batches.steps
         self.n_features = batches.front_end.n_features
-        self.arguments = models.model_arguments(name, recipe.model)
-        torch.manual_seed(recipe.seed)
+        self.arguments = models.model_arguments(name, train_settings.model)
+        torch.manual_seed(train_settings.seed)
         self.network = self._new_network()
-        if recipe.init is not None:
-            self._start_from(recipe.init / f"{name}.pt")
+        if train_settings.init is not None:
+            self._start_from(train_settings.init / f"{name}.pt")
         # A moving average of few steps would still hold the first random weights.
         decay = min(self.settings.average_decay, 1 - 10 / (self.steps * self.epochs + 10))
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay),
-                                     use_buffers=True)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
+        )
         self.optimizers = make_optimizers(self.network, self.settings)
         half = half_precision(self.device) if self.settings.mixed_precision else None
         self.half = torch.autocast(self.device, half, enabled=half is not None)
         self.scaler = torch.amp.GradScaler(self.device, enabled=half is torch.float16)
-        self.epoch, self.stale, self.best_loss = 0, 0, math.inf
+        self.epoch, self.epochs_without_improvement, self.best_loss = 0, 0, math.inf
         self.best: dict[str, Tensor] = copy.deepcopy(self.average.module.state_dict())
         self.history: list[dict[str, float]] = []
         self._begin_epoch()
@@ -62,19 +70,27 @@ class Trainer:
 
     def _start_from(self, path: Path) -> None:
         checkpoint = load_checkpoint(path)
-        if checkpoint.features != self.recipe.features or checkpoint.audio != self.recipe.audio:
-            raise config.UserError(f"{path} was made with other audio or feature settings; leave "
-                                   "--init out or give the same settings")
+        if (
+            checkpoint.features != self.train_settings.features
+            or checkpoint.audio != self.train_settings.audio
+        ):
+            raise config.UserError(
+                f"{path} was made with other audio or feature settings; leave "
+                "--init out or give the same settings"
+            )
         try:
             self.network.load_state_dict(checkpoint.weights)
         except RuntimeError:
-            raise config.UserError(f"{path} has another width; give the same --model "
-                                   "settings") from None
+            raise config.UserError(
+                f"{path} has another width; give the same --model settings"
+            ) from None
 
     @property
     def finished(self) -> bool:
         """Whether the last epoch is done or validation has stopped improving."""
-        return self.epoch >= self.epochs or self.stale >= self.settings.patience
+        return (
+            self.epoch >= self.epochs or self.epochs_without_improvement >= self.settings.patience
+        )
 
     @property
     def progress(self) -> str:
@@ -93,7 +109,7 @@ class Trainer:
         progress = (step - warmup) / max(1, total - warmup)
         return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
-    def learn(self, features: Tensor, targets: Tensor) -> None:
+    def train_step(self, features: Tensor, targets: Tensor) -> None:
         """Learn one batch; every `training.accumulation` of them the weights take a step.
 
         Parameters
@@ -111,7 +127,8 @@ class Trainer:
         if not torch.isfinite(loss):
             raise config.UserError(
                 f"{self.name}: the loss became NaN or infinite in epoch {self.epoch + 1}; lower "
-                "--training.learning-rate or --training.gradient-clip")
+                "--training.learning-rate or --training.gradient-clip"
+            )
         self.scaler.scale(loss / self.settings.accumulation).backward()
         self.batch += 1
         if self.batch % self.settings.accumulation == 0:
@@ -137,19 +154,24 @@ class Trainer:
 
         Parameters
         ----------
-        validation : features and class indices, from :meth:`training.data.Batches.validation`
+        validation : features and class indices, from :meth:`training.data.TrainLoader.validation`
         """
         validation_loss, validation_accuracy = self.validate(validation)
-        self.stale += 1
+        self.epochs_without_improvement += 1
         if validation_loss < self.best_loss:
-            self.best_loss, self.stale = validation_loss, 0
+            self.best_loss, self.epochs_without_improvement = validation_loss, 0
             self.best = copy.deepcopy(self.average.module.state_dict())
         self.epoch += 1
-        self.history.append({
-            "epoch": self.epoch, "train_loss": self.losses / self.seen,
-            "train_accuracy": self.right / self.seen, "validation_loss": validation_loss,
-            "validation_accuracy": validation_accuracy,
-            "learning_rate": self.optimizers[0].param_groups[0]["lr"]})
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "train_loss": self.losses / self.seen,
+                "train_accuracy": self.right / self.seen,
+                "validation_loss": validation_loss,
+                "validation_accuracy": validation_accuracy,
+                "learning_rate": self.optimizers[0].param_groups[0]["lr"],
+            }
+        )
         self._begin_epoch()
         self.save_state()
         return self.history[-1]
@@ -180,12 +202,20 @@ class Trainer:
     def save_state(self) -> None:
         """Keep all that the next epoch depends on."""
         with utils.atomic_path(self.state_path) as temporary:
-            torch.save({"network": self.network.state_dict(), "average": self.average.state_dict(),
-                        "optimizers": [item.state_dict() for item in self.optimizers],
-                        "best": self.best,
-                        "scaler": self.scaler.state_dict(), "best_loss": self.best_loss,
-                        "epoch": self.epoch, "stale": self.stale, "history": self.history},
-                       temporary)
+            torch.save(
+                {
+                    "network": self.network.state_dict(),
+                    "average": self.average.state_dict(),
+                    "optimizers": [item.state_dict() for item in self.optimizers],
+                    "best": self.best,
+                    "scaler": self.scaler.state_dict(),
+                    "best_loss": self.best_loss,
+                    "epoch": self.epoch,
+                    "stale": self.epochs_without_improvement,
+                    "history": self.history,
+                },
+                temporary,
+            )
 
     def load_state(self) -> None:
         """Go on where :meth:`save_state` left off, if it did."""
