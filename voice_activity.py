@@ -134,7 +134,7 @@ def _webrtc_frames(waveform: np.ndarray, sample_rate: int, mode: int) -> np.ndar
     size = rate // 50
     n_frames = -(-len(copy) // size)
     copy = np.pad(copy, (0, n_frames * size - len(copy)))
-    pcm = audio_io.to_int16(copy).tobytes()
+    pcm = (copy * 32767).astype("<i2").tobytes()
     detector = webrtcvad.Vad(mode)  # adapts to what it hears: a fresh one for each recording
     return np.array(
         [detector.is_speech(pcm[2 * i * size : 2 * (i + 1) * size], rate) for i in range(n_frames)],

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import audio_io
 import config
 
 FRAME_MS = 20
@@ -167,7 +166,7 @@ class Endpointer:
 
     def _is_speech(self, frame: np.ndarray, level: float) -> bool:
         # the detector hears every frame: it follows the noise itself
-        voice = self._vad.is_speech(audio_io.to_int16(frame).tobytes(), self.sample_rate)
+        voice = self._vad.is_speech((frame * 32767).astype("<i2").tobytes(), self.sample_rate)
         margin = SUSTAIN_DB if self.speaking else ONSET_DB
         loud = level > SILENCE_DBFS and level > self.background_dbfs + margin
         return voice and loud and self.calibrated
