@@ -1,13 +1,12 @@
-"""Find the recordings, check them and load them as labelled clips.
+"""From the name of a corpus to labelled clips, and who of them trains, validates and tests.
 
-python dataset_loader.py      fetches and verifies FSDD, and prints a table of what is in it
+python dataset_loader.py      fetches and verifies what there is, and prints a table of every corpus
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,9 +15,11 @@ import numpy as np
 import audio_io
 import config
 import utils
-from corpora import download, fsdd_archive
+from corpora import registry
 from corpora.clips import Clips, concatenate
-from splits import Split, make_split, official_split, random_split, speaker_split
+from corpora.folder import load_folder, load_noise
+from corpora.fsdd import load_fsdd
+from corpora.registry import Request
 
 __all__ = [
     "Clips",
@@ -33,196 +34,10 @@ __all__ = [
     "speaker_split",
 ]
 
-FSDD_FOLDER = "free-spoken-digit-dataset-1.0.10"
-"""Where a downloaded archive is unpacked, below the data folder."""
-CACHE_VERSION = 1
-"""Counted up whenever decoding or resampling changes, so that old caches are not used."""
-NAMED_FILES = 10
-"""Skipped files that are named; the rest is counted."""
-MAX_NOISE_SECONDS = 3600.0
-"""s. Backgrounds may be longer than words."""
-CLIP_NAME = re.compile(r"(?P<label>[A-Za-z]+|\d)_(?P<speaker>.+)_(?P<take>\d+)")
-THREE_WAYS = (
-    "three ways to get FSDD: connect to the internet and run this again; or fetch {url} "
-    "elsewhere and name the archive or folder with FSDD_ARCHIVE or --data.fsdd-archive; "
-    "or unpack it below {root}"
-)
-
-
-def load_fsdd(data: config.DataSettings, audio: config.AudioSettings) -> Clips:
-    """The 3,000 clips of FSDD v1.0.10, sorted by name, verified to the last sample.
-
-    The first load decodes everything into one cache file below ``data.root``; later ones take
-    that, unless the recordings or the sample rate have changed.
-
-    Raises
-    ------
-    UserError : no way to get the data, or the data are not those of the release
-    """
-    source = find_fsdd(data)
-    cache = data.root / "cache" / f"fsdd-{audio.sample_rate}.npz"
-    key = f"{CACHE_VERSION} {audio.sample_rate} {fsdd_archive.CONTENT_SHA256} {_state(source)}"
-    stored = Clips.load(cache, key)
-    if stored is not None:
-        return stored
-    recordings = fsdd_archive.read_verified(source)
-    waveforms = [
-        audio_io.resample(audio_io.to_float(samples), fsdd_archive.SAMPLE_RATE, audio.sample_rate)
-        for samples in recordings.values()
-    ]
-    digits, speakers, takes = zip(*(name.split("_") for name in recordings), strict=True)
-    clips = Clips.from_waveforms(
-        waveforms,
-        [int(digit) for digit in digits],
-        speakers,
-        list(recordings),
-        [int(take) for take in takes],
-        "fsdd",
-        audio.sample_rate,
-    )
-    try:
-        clips.save(cache, key)
-    except OSError as error:
-        _warn(f"no cache for faster loading: {cache}: {error.strerror or error}")
-    return clips
-
-
-def find_fsdd(data: config.DataSettings) -> Path:
-    """The folder or archive with FSDD: what the user names, else what is unpacked, else a download.
-
-    Raises
-    ------
-    UserError : what the user names doesn't exist, or nothing is there and the download fails
-    """
-    ways = THREE_WAYS.format(url=data.fsdd_url, root=data.root)
-    if data.fsdd_archive is not None:
-        if not data.fsdd_archive.exists():
-            raise config.UserError(f"{data.fsdd_archive}: no such archive or folder; {ways}")
-        return data.fsdd_archive
-    found = fsdd_archive.find_recordings(data.root)
-    if found is not None:
-        return found
-    archive = data.root / "fsdd-1.0.10.zip"
-    try:
-        if not archive.exists():
-            download.fetch(data.fsdd_url, archive)
-    except download.DownloadError as error:
-        raise config.UserError(f"{error}; {ways}") from None
-    try:
-        fsdd_archive.unpack(archive, data.root / FSDD_FOLDER)
-    except fsdd_archive.DataError:
-        archive.unlink()  # so that the next attempt fetches it anew
-        raise
-    archive.unlink()
-    return data.root / FSDD_FOLDER / "recordings"
-
-
-def _state(source: Path) -> str:
-    """A digest that changes when a file of `source` is added, removed, renamed or written to."""
-    place = fsdd_archive.find_recordings(source) if source.is_dir() else source
-    paths = sorted(place.iterdir()) if place is not None and place.is_dir() else [source]
-    digest = hashlib.sha256(str(source.resolve()).encode())
-    for path in paths:
-        facts = path.stat()
-        digest.update(
-            f"{path.name} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\n".encode()
-        )
-    return digest.hexdigest()
-
-
-def load_folder(
-    folder: Path,
-    audio: config.AudioSettings,
-    corpus: str | None = None,
-    label_from_name: bool = True,
-) -> Clips:
-    """All recordings below `folder`, named ``{digit or word}_{speaker}_{take}``, resampled.
-
-    Files with other names, without sound or unreadable are named on standard error, and skipped.
-
-    Parameters
-    ----------
-    folder : searched with its subfolders
-    audio : the sample rate, and the longest clip accepted
-    corpus : name for all clips; by default that of the first folder on the way to each, which is
-        `folder` itself for files directly in it
-    label_from_name : False takes any name, and "no digit" as label
-
-    Returns
-    -------
-    clips : sorted by path; words other than the ten digits' are config.REJECT
-
-    Raises
-    ------
-    UserError : no such folder, or no usable recording in it
-    """
-    rows, skipped = [], []
-    paths = _sound_files(folder)
-    for path in paths:
-        try:
-            digit, speaker, take = _label(path) if label_from_name else (config.REJECT, "", 0)
-            waveform, _ = audio_io.read_audio(path, audio.sample_rate, audio.max_seconds)
-            inner = path.relative_to(folder).parts[:-1]
-            rows.append(
-                (
-                    waveform,
-                    digit,
-                    speaker,
-                    path.stem,
-                    take,
-                    corpus or (inner[0] if inner else folder.resolve().name),
-                )
-            )
-        except config.UserError as error:
-            skipped.append(str(error))
-    _report_skipped(folder, skipped, len(paths))
-    return Clips.from_waveforms(*zip(*rows, strict=True), audio.sample_rate)
-
-
-def _label(path: Path) -> tuple[int, str, int]:
-    """Digit, speaker and take from a file's name."""
-    match = CLIP_NAME.fullmatch(path.stem)
-    if match is None:
-        raise config.UserError(f"{path}: not named like 7_speaker_0 or word_speaker_0")
-    word = match["label"].lower()
-    labels = {
-        **{name: int(name) for name in config.DIGITS},
-        **{name: digit for digit, name in enumerate(config.DIGIT_WORDS)},
-    }
-    return labels.get(word, config.REJECT), match["speaker"], int(match["take"])
-
-
-def load_noise(folder: Path, sample_rate: int) -> list[np.ndarray]:
-    """All sound files below `folder` as float32 (samples,), resampled, sorted by path.
-
-    Raises
-    ------
-    UserError : no such folder, or no usable sound in it
-    """
-    noises, skipped = [], []
-    paths = _sound_files(folder)
-    for path in paths:
-        try:
-            noises.append(audio_io.read_audio(path, sample_rate, MAX_NOISE_SECONDS)[0])
-        except config.UserError as error:
-            skipped.append(str(error))
-    _report_skipped(folder, skipped, len(paths))
-    return noises
-
-
-def _sound_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise config.UserError(f"{folder}: no such folder")
-    return audio_io.find_audio(folder)
-
-
-def _report_skipped(folder: Path, skipped: list[str], total: int) -> None:
-    for message in skipped[:NAMED_FILES]:
-        _warn(f"skipped {message}")
-    if skipped:
-        _warn(f"{len(skipped)} of {total} files in {folder} skipped")
-    if len(skipped) == total:
-        raise config.UserError(f"{folder}: no usable sound file in it ({total} found)")
+OFFICIAL_TEST_TAKES = 5
+"""Takes 0 to 4 of each digit and speaker are FSDD's test set, says its README."""
+RANDOM_TEST_FRACTION = 0.2
+"""Share of the clips that the random protocol tests on."""
 
 
 def load_training_clips(
@@ -250,7 +65,7 @@ def load_training_clips(
     loaded, failures = {}, []
     for name in wanted:
         try:
-            loaded[name] = _corpus(name, data, audio, synthetic, seed)
+            loaded[name] = _load(name, Request(data, audio, synthetic, seed))
         except config.UserError as error:
             if name != "synthetic" and not (name == "fsdd" and automatic):
                 raise
@@ -272,49 +87,24 @@ def _named_corpora(text: str) -> tuple[bool, list[str]]:
     return "auto" in words, list(dict.fromkeys(names))
 
 
-def _corpus(
-    name: str,
-    data: config.DataSettings,
-    audio: config.AudioSettings,
-    synthetic: config.SyntheticSettings,
-    seed: int,
-) -> Clips:
-    """One corpus by its name in ``data.corpora``."""
-    if name == "fsdd":
-        return load_fsdd(data, audio)
-    if name == "synthetic":
-        return _synthetic(data, audio, synthetic, seed)
-    if name == "own":
-        if not data.own_dir.is_dir():
-            raise config.UserError(
-                f"{data.own_dir}: no recordings of your own yet; microphone_inference.py makes some"
-            )
-        return load_folder(data.own_dir, audio, corpus="own")
+def _load(name: str, request: Request) -> Clips:
+    """One corpus by its name in ``data.corpora``, or a folder of clips."""
+    corpora = registry.known()
+    return (corpora[name] if name in corpora else _folder_corpus(name)).load(request)
+
+
+def _folder_corpus(name: str) -> registry.Corpus:
+    """A folder that is named instead of a corpus."""
     if not Path(name).is_dir():
-        raise config.UserError(
-            f"data.corpora: {name!r} is neither auto, fsdd, synthetic, own nor a folder"
-        )
-    return load_folder(Path(name), audio)
-
-
-def _synthetic(
-    data: config.DataSettings,
-    audio: config.AudioSettings,
-    synthetic: config.SyntheticSettings,
-    seed: int,
-) -> Clips:
-    try:
-        from corpora.synthetic import synthesize  # loads speech synthesisers: only if asked for
-
-        return synthesize(synthetic, seed, audio.sample_rate, data.root / "cache")
-    except ImportError as error:
-        raise config.UserError(
-            f"no synthetic speakers: {error}; pip install -r requirements.txt brings what they need"
-        ) from None
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+        known = ", ".join(registry.known())
+        raise config.UserError(f"data.corpora: {name!r} is neither auto, {known} nor a folder")
+    return registry.Corpus(
+        name,
+        "not known",
+        "a folder of clips",
+        lambda request: load_folder(Path(name), request.audio),
+        lambda request: Path(name),
+    )
 
 
 def _warn_loudly(corpus: str, reason: str) -> None:
@@ -323,10 +113,104 @@ def _warn_loudly(corpus: str, reason: str) -> None:
         "fsdd": "NO REAL SPEECH (FSDD): going on with synthetic speakers alone. "
         "Scores will be lower, and mean less.",
         "synthetic": "NO SYNTHETIC SPEAKERS: going on without them. "
-        "Strangers' voices will be recognised less well.",
+        "Unseen speakers will be recognised less well.",
     }[corpus]
     rule = "!" * 96
     print(f"{rule}\n!!! {effect}\n!!! Why: {reason}\n{rule}", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three sets of clips that share none; each holds sorted indices, int64."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def make_split(clips: Clips, data: config.DataSettings, seed: int) -> Split:
+    """The split that ``data.protocol`` names."""
+    if data.protocol == "speaker":
+        return speaker_split(clips, data.test_speaker, data.validation_fraction, seed)
+    split = {"official": official_split, "random": random_split}[data.protocol]
+    return split(clips, data.validation_fraction, seed)
+
+
+def official_split(clips: Clips, validation_fraction: float, seed: int) -> Split:
+    """Test on takes 0 to 4 of each digit and speaker; validate on some of the other takes.
+
+    Parameters
+    ----------
+    clips : the recordings
+    validation_fraction : share of the other takes, balanced over digits and speakers
+    seed : of the choice of the validation takes; the test set doesn't depend on it
+
+    Raises
+    ------
+    UserError : no such takes, or nothing else
+    """
+    return _carve(
+        clips, clips.takes < OFFICIAL_TEST_TAKES, validation_fraction, seed, "takes 0 to 4"
+    )
+
+
+def speaker_split(clips: Clips, speaker: str, validation_fraction: float, seed: int) -> Split:
+    """Leave one speaker out: test on all clips of `speaker`, train and validate on the others.
+
+    Raises
+    ------
+    UserError : nobody of that name, or nobody else
+    """
+    if speaker not in clips.speakers:
+        known = ", ".join(np.unique(clips.speakers)[:20])
+        raise config.UserError(f"no speaker {speaker!r} in the data; there are {known}")
+    return _carve(clips, clips.speakers == speaker, validation_fraction, seed, f"{speaker}'s clips")
+
+
+def random_split(clips: Clips, validation_fraction: float, seed: int) -> Split:
+    """Test on a fifth of the clips, drawn by digit and speaker.
+
+    The same speakers are in training and test and the takes are near-copies of one another, so
+    this flatters; it is here to compare with others' figures only.
+    """
+    rng = np.random.default_rng([seed, 1])  # another stream than that of the validation set
+    test = np.zeros(len(clips), bool)
+    test[_stratified(clips, np.arange(len(clips)), RANDOM_TEST_FRACTION, rng)] = True
+    return _carve(clips, test, validation_fraction, seed, "a fifth of the clips")
+
+
+def _carve(clips: Clips, test: np.ndarray, fraction: float, seed: int, what: str) -> Split:
+    """Share out what is not in `test`, bool (n,), between training and validation."""
+    rest = np.flatnonzero(~test)
+    validation = _stratified(clips, rest, fraction, np.random.default_rng(seed))
+    train = np.setdiff1d(rest, validation)
+    if not (test.any() and len(validation) and len(train)):
+        raise config.UserError(
+            f"{len(clips)} clips are too few to test on {what}: the test, "
+            "validation or training set would be empty"
+        )
+    return Split(train, validation, np.flatnonzero(test))
+
+
+def _stratified(
+    clips: Clips, indices: np.ndarray, fraction: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw round(fraction x size) clips of each digit and speaker; sorted indices.
+
+    Where that would give none of some digit and speaker, the speakers are pooled; where it would
+    give none of some digit, so are the digits.
+    """
+    digits = np.unique(clips.labels[indices], return_inverse=True)[1]
+    speakers = np.unique(clips.speakers[indices], return_inverse=True)[1]
+    for cells in (digits * (speakers.max(initial=0) + 1) + speakers, digits, np.zeros_like(digits)):
+        sizes = np.unique(cells, return_counts=True)[1]
+        if fraction * sizes.min(initial=len(indices)) >= 0.5:
+            break
+    drawn = []
+    for cell in np.unique(cells):
+        members = rng.permutation(indices[cells == cell])
+        drawn.append(members[: int(fraction * len(members) + 0.5)])  # halves are rounded up
+    return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -335,16 +219,45 @@ class LoaderSettings:
 
     data: config.DataSettings = field(default_factory=config.DataSettings)
     audio: config.AudioSettings = field(default_factory=config.AudioSettings)
+    synthetic: config.SyntheticSettings = field(default_factory=config.SyntheticSettings)
+    seed: int = 0
+    """Of the synthetic speakers; train.py's own by default."""
+    make: bool = False
+    """Also make the synthetic speakers, which takes minutes, where no training has done it yet."""
 
 
 def run(settings: LoaderSettings) -> None:
-    """Fetch and verify FSDD and print what is in it."""
-    clips = load_fsdd(settings.data, settings.audio)
-    print(
-        f"{find_fsdd(settings.data)}: FSDD v1.0.10, every sample verified "
-        f"(SHA-256 {fsdd_archive.CONTENT_SHA256[:16]}...)\n"
-    )
-    print(describe(clips))
+    """Fetch and verify every corpus there is; print one table of all, and one of each."""
+    request = Request(settings.data, settings.audio, settings.synthetic, settings.seed)
+    corpora, loaded = dict(registry.known()), {}
+    named = [name for name in _named_corpora(settings.data.corpora)[1] if name not in corpora]
+    corpora |= {name: _folder_corpus(name) for name in named}
+    places = {name: corpus.place(request) for name, corpus in corpora.items()}
+    for name, corpus in corpora.items():
+        if places[name] is not None or (settings.make and name == "synthetic"):
+            loaded[name] = corpus.load(request)
+            places[name] = corpus.place(request)
+    print(overview(corpora.values(), places, loaded))
+    for name, clips in loaded.items():
+        print(f"\n{name}: {corpora[name].about}\n{describe(clips)}")
+
+
+def overview(
+    corpora: Iterable[registry.Corpus],
+    places: Mapping[str, Path | None],
+    loaded: Mapping[str, Clips],
+) -> str:
+    """A line a corpus: clips, speakers, hours, licence and where it lies."""
+    lines = [f"{'corpus':12}{'clips':>7}{'speakers':>10}{'hours':>8}  {'licence':24}where it lies"]
+    for corpus in corpora:
+        clips = loaded.get(corpus.name)
+        counts = f"{'-':>7}{'-':>10}{'-':>8}"
+        if clips is not None:
+            hours = clips.durations.sum() / 3600
+            counts = f"{len(clips):7}{len(np.unique(clips.speakers)):10}{hours:8.2f}"
+        place = places[corpus.name] or "not there yet"
+        lines.append(f"{corpus.name:12}{counts}  {corpus.licence:24}{place}")
+    return "\n".join(lines)
 
 
 def describe(clips: Clips) -> str:

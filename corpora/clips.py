@@ -27,7 +27,7 @@ class Clips:
     offsets: np.ndarray
     """int64 (n + 1,); clip i is samples[offsets[i]:offsets[i + 1]]."""
     labels: np.ndarray
-    """int64 (n,); 0 to 9, or config.REJECT for what is no digit."""
+    """int64 (n,); 0 to 9, or config.REJECT for a non-digit."""
     speakers: np.ndarray
     """str (n,); who speaks."""
     names: np.ndarray
@@ -101,7 +101,7 @@ class Clips:
         Parameters
         ----------
         waveforms : n arrays (samples,); float in [-1, 1], or int16, which is kept as it is
-        digits, speakers, names, takes : one value a clip
+        labels, speakers, names, takes : one value a clip
         corpus : one name for all, or one a clip
         sample_rate : Hz
         """

@@ -1,4 +1,4 @@
-"""Make speakers and let them say the ten digits and other words, as training material.
+"""Make speakers and let them say the ten digits and out-of-vocabulary words.
 
     python -m corpora.synthetic --output sample_voices     a few clips of every kind, with a table
 
@@ -27,6 +27,7 @@ import audio_io
 import config
 import utils
 from corpora.clips import Clips, concatenate
+from corpora.registry import Request, register
 from synthesis import espeak, vocabulary, voice_engines
 from synthesis.speakers import (
     KOKORO_READINGS,
@@ -52,6 +53,27 @@ HARSH_TRIMMING = 0.35
 """Share of the clips that lose their quiet beginning and end."""
 
 
+def _cached(request: Request) -> Path | None:
+    """The cache file of the set, where it has been made."""
+    path = _cache_path(
+        request.synthetic, request.seed, request.audio.sample_rate, request.data.root / "cache"
+    )
+    return path if path.is_file() else None
+
+
+@register(
+    "synthetic",
+    licence="see docs/model_card.md",
+    about="synthetic speakers say the digits and out-of-vocabulary words",
+    place=_cached,
+)
+def load(request: Request) -> Clips:
+    """The set of the request's settings and seed, cached below ``data.root``."""
+    return synthesize(
+        request.synthetic, request.seed, request.audio.sample_rate, request.data.root / "cache"
+    )
+
+
 def synthesize(
     settings: config.SyntheticSettings, seed: int, sample_rate: int, cache_dir: Path | None = None
 ) -> Clips:
@@ -66,7 +88,7 @@ def synthesize(
 
     Returns
     -------
-    clips : digits (balanced over each synthesiser) and other words, trimmed tightly;
+    clips : digits (balanced over each synthesiser) and out-of-vocabulary words, trimmed tightly;
         the corpus is "synthetic"
 
     Raises
@@ -76,7 +98,7 @@ def synthesize(
     if cache_dir is None:
         return _make(settings, seed, sample_rate)
     key = _key(settings, seed, sample_rate)
-    path = Path(cache_dir) / f"synthetic-{key}.npz"
+    path = _cache_path(settings, seed, sample_rate, cache_dir)
     clips = Clips.load(path, key)
     if clips is None:
         clips = _make(settings, seed, sample_rate)
@@ -89,6 +111,12 @@ def _release_memory() -> None:
     """Give the synthesisers' memory back: glibc keeps half a gigabyte that training needs."""
     with contextlib.suppress(OSError, AttributeError, TypeError):  # not on macOS, Windows, musl
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _cache_path(
+    settings: config.SyntheticSettings, seed: int, sample_rate: int, cache_dir: Path
+) -> Path:
+    return Path(cache_dir) / f"synthetic-{_key(settings, seed, sample_rate)}.npz"
 
 
 def _key(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> str:
@@ -153,7 +181,7 @@ def _loaded(pool: ThreadPoolExecutor, engine: type, seed: int, plan: list[Line])
 
 
 def _plans(settings: config.SyntheticSettings, seed: int) -> dict[str, list[Line]]:
-    """What each synthesiser is to say; the other words are shared out as the digits are.
+    """What each synthesiser is to say: out-of-vocabulary words are shared out as the digits are.
 
     Nobody must sound like a digit by the voice alone.
     """
@@ -181,7 +209,7 @@ def _plans(settings: config.SyntheticSettings, seed: int) -> dict[str, list[Line
 
 
 def _plan(digits: int, words: int, include_oh: bool, rng: np.random.Generator) -> list[Line]:
-    """Ten digits a speaker, and the other words spread over the same speakers."""
+    """Ten digits a speaker, and the out-of-vocabulary words spread over the same speakers."""
     speakers = max(1, -(-(digits or words) // CLIPS_PER_SPEAKER))
     lines = []
     for i in range(digits):

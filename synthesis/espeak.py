@@ -1,4 +1,4 @@
-"""eSpeak NG in process: any text, in any of its voices or a made-up one, as a waveform.
+"""eSpeak NG in process: any text, in any of its voices or an invented one, as a waveform.
 
 The library and its data come with the wheel ``espeakng-loader``; ``ctypes`` calls it, so there is
 no program to install and no process to start. Reference: ``speak_lib.h`` of eSpeak NG 1.52.

@@ -1,4 +1,4 @@
-"""Speakers for eSpeak NG: made-up vocal tracts, and foreign accents for English words."""
+"""Synthetic speakers for eSpeak NG: invented vocal tracts, and foreign accents."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ class Speaker:
 
 
 def make_speaker(engine: espeak.Espeak, rng: np.random.Generator, number: int) -> Speaker:
-    """Invent a speaker: a variant of eSpeak's or a made-up vocal tract, with one accent.
+    """Invent a speaker: a variant of eSpeak's or an invented vocal tract, with one accent.
 
     Parameters
     ----------
-    engine : gets the made-up voice, if it is one
+    engine : gets the invented voice, if it is one
     rng : rules all that is chosen
     number : makes the name unique
     """
@@ -150,7 +150,7 @@ def make_speaker(engine: espeak.Espeak, rng: np.random.Generator, number: int) -
 
 
 def vocal_tract(rng: np.random.Generator) -> list[str]:
-    """Lines of a voice file for a made-up man, woman or child.
+    """Lines of a voice file for an invented man, woman or child.
 
     Pitch in Hz; formant frequency, height and width in per cent of eSpeak's own. Spread around the
     adult male, female and child means of Peterson & Barney (1952).

@@ -33,7 +33,7 @@ class SpokenText:
     waveform: np.ndarray
     """float32 (samples,)."""
     rate: float
-    """Hz at which it is to be read; made-up speakers have odd ones."""
+    """Hz at which it is to be read; synthetic speakers have odd ones."""
     digit: int
     """0 to 9, or config.REJECT."""
     text: str

@@ -1,4 +1,4 @@
-"""What people say that is no digit: the training material of "no digit".
+"""Out-of-vocabulary words: the training material of the non-digit class.
 
 Left out on purpose is all that some accent says like a digit (to, too, do, for, ate, won, tree,
 free, fife, nein, sex, and "oh" and the letter O).
@@ -45,7 +45,7 @@ _CODAS = " b d f g k l m n p s t v ck ft ld lk mp nd ng nk nt sh sk st th tch ks
 
 
 def random_text(rng: np.random.Generator) -> str:
-    """Something that is no digit: a word, a letter, two words, or syllables that mean nothing."""
+    """Something out of vocabulary: a word, a letter, two words, or syllables that mean nothing."""
     kind = rng.random()
     if kind < 0.6:
         return str(rng.choice(WORDS))

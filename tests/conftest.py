@@ -16,7 +16,7 @@ import soundfile
 
 import config
 import dataset_loader
-from corpora import fsdd_archive
+from corpora import fsdd
 from corpora.clips import Clips
 
 RATE = 8000
@@ -141,12 +141,12 @@ def small_release(
     small_files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, bytes]:
     """Let the small set be the release; gives its members as GitHub's archive names them."""
-    recordings = fsdd_archive.decode(small_files)
-    monkeypatch.setattr(fsdd_archive, "NAMES", tuple(recordings))
+    recordings = fsdd.decode(small_files)
+    monkeypatch.setattr(fsdd, "NAMES", tuple(recordings))
     table = tmp_path / "small_digests.txt"
-    table.write_text(fsdd_archive.format_digest_table(recordings))
-    monkeypatch.setattr(fsdd_archive, "DIGEST_TABLE", table)
-    monkeypatch.setattr(fsdd_archive, "CONTENT_SHA256", fsdd_archive.content_digest(recordings))
+    table.write_text(fsdd.format_digest_table(recordings))
+    monkeypatch.setattr(fsdd, "DIGEST_TABLE", table)
+    monkeypatch.setattr(fsdd, "CONTENT_SHA256", fsdd.content_digest(recordings))
     members = {f"{WRAPPER}recordings/{name}": content for name, content in small_files.items()}
     return {f"{WRAPPER}README.md": b"made up", **members}
 
@@ -154,7 +154,7 @@ def small_release(
 @pytest.fixture(scope="session")
 def small_clips(small_files: dict[str, bytes]) -> Clips:
     """The small set as Clips: 200 beeps of 10 digits, 2 speakers, 10 takes."""
-    recordings = fsdd_archive.decode(small_files)
+    recordings = fsdd.decode(small_files)
     digits, speakers, takes = zip(*(name.split("_") for name in recordings), strict=True)
     return Clips.from_waveforms(
         list(recordings.values()),

@@ -17,8 +17,11 @@ from conftest import RATE, WRAPPER, beep, spread, wav_bytes, zip_bytes
 
 import audio_io
 import config
+import corpora
 import dataset_loader
-from corpora import fsdd_archive
+from corpora import folder as folder_corpus
+from corpora import fsdd, registry
+from corpora.registry import Request
 from dataset_loader import load_folder, load_fsdd, load_noise, load_training_clips
 
 ROOT = Path(__file__).parent.parent
@@ -75,8 +78,8 @@ def test_labels_come_from_the_names_and_samples_from_the_files(named, small_rele
 
 def test_what_the_user_names_comes_before_what_is_unpacked(named, small_release):
     unpacked = unpack_small(small_release, named.root)
-    assert dataset_loader.find_fsdd(named) == named.fsdd_archive
-    assert dataset_loader.find_fsdd(replace(named, fsdd_archive=None)) == unpacked
+    assert fsdd.find_fsdd(named) == named.fsdd_archive
+    assert fsdd.find_fsdd(replace(named, fsdd_archive=None)) == unpacked
     assert len(load_fsdd(replace(named, fsdd_archive=None), AUDIO)) == 200
 
 
@@ -100,13 +103,13 @@ def test_other_rates_are_resampled_into_a_cache_of_their_own(named):
 
 
 def count_decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    decoded, original = [], fsdd_archive.read_verified
+    decoded, original = [], fsdd.read_verified
 
     def counted(source: Path) -> dict[str, np.ndarray]:
         decoded.append(source)
         return original(source)
 
-    monkeypatch.setattr(fsdd_archive, "read_verified", counted)
+    monkeypatch.setattr(fsdd, "read_verified", counted)
     return decoded
 
 
@@ -151,15 +154,15 @@ def test_without_a_place_for_the_cache_loading_goes_on(named, capsys):
     assert "warning: no cache for faster loading" in capsys.readouterr().err
 
 
-def test_the_real_fsdd_loads_from_its_cache_in_half_a_second(fsdd_archive_path, tmp_path):
+def test_the_real_fsdd_loads_several_times_faster_from_its_cache(fsdd_archive_path, tmp_path):
     data = config.DataSettings(fsdd_archive=fsdd_archive_path, root=tmp_path)
-    clips, seconds = load_fsdd(data, AUDIO), []
+    loaded, seconds = [], []
     for _ in range(3):
         began = time.perf_counter()
-        again = load_fsdd(data, AUDIO)
+        loaded.append(load_fsdd(data, AUDIO))
         seconds.append(time.perf_counter() - began)
-    assert np.array_equal(clips.samples, again.samples)
-    assert min(seconds) < 0.5
+    assert np.array_equal(loaded[0].samples, loaded[2].samples)
+    assert min(seconds[1:]) < seconds[0] / 3
 
 
 def test_the_real_fsdd_has_fifty_takes_of_each_digit_and_speaker(fsdd_clips):
@@ -226,7 +229,7 @@ def test_bad_files_are_named_skipped_and_counted(tmp_path, capsys):
 def test_many_bad_files_are_counted_and_only_some_named(tmp_path, capsys):
     folder = write_clips(tmp_path, "7_ann_0.wav", *(f"bad{i}.wav" for i in range(30)))
     load_folder(folder, AUDIO)
-    assert len(capsys.readouterr().err.splitlines()) == dataset_loader.NAMED_FILES + 1
+    assert len(capsys.readouterr().err.splitlines()) == folder_corpus.NAMED_FILES + 1
 
 
 def test_a_folder_with_nothing_usable_is_refused(tmp_path):
@@ -306,8 +309,6 @@ def test_fsdd_asked_for_by_name_must_be_there(data, no_pause):
 
 def break_espeak(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)  # importing it raises ImportError
-    for name in ("corpora.synthetic", "synthesis.speakers", "synthesis.espeak"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 def test_without_espeak_training_goes_on_with_fsdd_alone(named, monkeypatch, capsys):
@@ -337,7 +338,7 @@ def test_own_recordings_and_folders_are_extra(named, tmp_path):
 @pytest.mark.parametrize(
     ("corpora", "message"),
     [
-        ("fsdd,fsddd", "'fsddd' is neither auto, fsdd, synthetic, own nor a folder"),
+        ("fsdd,fsddd", "'fsddd' is neither auto, fsdd, own, synthetic nor a folder"),
         ("own", "no recordings of your own yet"),
         (",", "names nothing"),
     ],
@@ -345,6 +346,42 @@ def test_own_recordings_and_folders_are_extra(named, tmp_path):
 def test_unknown_missing_and_empty_corpora_are_refused(named, corpora, message):
     with pytest.raises(config.UserError, match=message):
         load_training_clips(replace(named, corpora=corpora), AUDIO, FEW_VOICES, 0)
+
+
+NEW_CORPUS = """\
+\"\"\"Beeps that stand for digits.\"\"\"
+
+from pathlib import Path
+
+from corpora.clips import Clips
+from corpora.folder import load_folder
+from corpora.registry import Request, register
+
+FOLDER = Path({folder!r})
+
+
+@register("beeps", licence="CC0", about="beeps that stand for digits", place=lambda request: FOLDER)
+def load(request: Request) -> Clips:
+    return load_folder(FOLDER, request.audio, corpus="beeps")
+"""
+
+
+def test_a_new_corpus_is_one_short_file(data, small_files, tmp_path, monkeypatch):
+    text = NEW_CORPUS.format(folder=str(spread(small_files, tmp_path / "clips")))
+    assert len(text.splitlines()) <= 25
+    (tmp_path / "added" / "beeps.py").parent.mkdir()
+    (tmp_path / "added" / "beeps.py").write_text(text)
+    monkeypatch.setattr(corpora, "__path__", [*corpora.__path__, str(tmp_path / "added")])
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry.known()))
+    monkeypatch.delitem(sys.modules, "corpora.beeps", raising=False)
+    fsdd_clips, clips, names = load_training_clips(
+        replace(data, corpora="beeps"), AUDIO, FEW_VOICES, 0
+    )
+    assert fsdd_clips is None and len(clips) == 200 and names == "beeps"
+    split = dataset_loader.speaker_split(clips, "ada", 0.1, 0)
+    assert (len(split.train), len(split.validation), len(split.test)) == (90, 10, 100)
+    beeps = registry.known()["beeps"]
+    assert beeps.licence == "CC0" and beeps.place(Request(data, AUDIO)) == tmp_path / "clips"
 
 
 def test_the_table_counts_and_measures(small_clips):
@@ -369,6 +406,10 @@ def run_script(*arguments: str) -> subprocess.CompletedProcess:
 def test_the_script_verifies_and_prints_the_table(fsdd_archive_path, tmp_path):
     done = run_script("--data.root", str(tmp_path), "--data.fsdd-archive", str(fsdd_archive_path))
     assert done.returncode == 0 and done.stderr == ""
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()[:4]}
+    assert rows["fsdd"][1:4] == ["3000", "6", "0.36"] and rows["fsdd"][-1] == str(fsdd_archive_path)
+    assert "CC BY-SA 4.0" in done.stdout
+    assert rows["own"][-3:] == rows["synthetic"][-3:] == ["not", "there", "yet"]
     assert "3000 clips of 6 speakers, 21.9 minutes, 8000 Hz" in done.stdout
     assert re.search(r"yweweler( +50){10} +500", done.stdout)
 

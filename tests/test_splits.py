@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import config
 from corpora.clips import Clips
-from splits import Split, make_split, official_split, random_split, speaker_split
+from dataset_loader import Split, make_split, official_split, random_split, speaker_split
 
 FRACTIONS = st.floats(0.02, 0.5)
 SEEDS = st.integers(0, 2**31)

@@ -1,34 +1,27 @@
-"""FSDD v1.0.10 as it comes - folder, zip or tar.gz - read safely and checked to the last sample.
+"""FSDD v1.0.10: found or fetched, checked to the last sample, decoded, kept in a cache.
 
-Nothing that an archive says is trusted: each member is judged before it is read, and the recordings
-are compared, decoded, with the digests of the published release. Z. Jackson et al., "Free Spoken
+It comes as a folder, a zip or a tar.gz; the recordings are compared, decoded, with the digests of
+the published release. Z. Jackson et al., "Free Spoken
 Digit Dataset" v1.0.10, https://doi.org/10.5281/zenodo.1342401, CC BY-SA 4.0.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
-import io
-import lzma
-import os
 import re
-import shutil
-import stat
-import struct
-import tarfile
-import tempfile
-import zipfile
-import zlib
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 import audio_io
 import config
+from corpora import archives, download
+from corpora.clips import Clips
+from corpora.registry import Request, register
 
 SAMPLE_RATE = 8000
 """Hz, of every recording."""
@@ -48,28 +41,109 @@ CONTENT_SHA256 = "fbf77c5e2e80e5dacab77db4063117dc77b573a60babb054408d7d40fc993e
 """SHA-256 of :func:`content_digest` over the release."""
 DIGEST_TABLE = Path(__file__).with_name("fsdd_digests.txt")
 """The first six hexadecimal digits of each recording's own digest: they name what was altered."""
-MAX_TOTAL_BYTES = 200_000_000
-"""Unpacked size at most; the release has 21 MB."""
-MAX_MEMBERS = 20_000
-"""Files in an archive at most; the release has 3,000 and a few."""
+FSDD_FOLDER = "free-spoken-digit-dataset-1.0.10"
+"""Where a downloaded archive is unpacked, below the data folder."""
+CACHE_VERSION = 1
+"""Counted up whenever decoding or resampling changes, so that old caches are not used."""
 NAMED_FILES = 5
 """Files named in a message; the rest is counted."""
-DAMAGE = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    ValueError,
-    NotImplementedError,
-    struct.error,
+THREE_WAYS = (
+    "three ways to get FSDD: connect to the internet and run this again; or fetch {url} "
+    "elsewhere and name the archive or folder with FSDD_ARCHIVE or --data.fsdd-archive; "
+    "or unpack it below {root}"
 )
-"""What the archive modules raise where bytes are missing or wrong."""
 
 
-class DataError(config.UserError):
-    """Recordings that can't be used; the text names the archive or file and says why."""
+@register(
+    "fsdd",
+    licence="CC BY-SA 4.0",
+    about="Free Spoken Digit Dataset v1.0.10, every sample verified",
+    place=lambda request: find_fsdd(request.data),
+)
+def _load(request: Request) -> Clips:
+    return load_fsdd(request.data, request.audio)
+
+
+def load_fsdd(data: config.DataSettings, audio: config.AudioSettings) -> Clips:
+    """The 3,000 clips of FSDD v1.0.10, sorted by name, verified to the last sample.
+
+    The first load decodes everything into one cache file below ``data.root``; later ones take
+    that, unless the recordings or the sample rate have changed.
+
+    Raises
+    ------
+    UserError : no way to get the data, or the data are not those of the release
+    """
+    source = find_fsdd(data)
+    cache = data.root / "cache" / f"fsdd-{audio.sample_rate}.npz"
+    key = f"{CACHE_VERSION} {audio.sample_rate} {CONTENT_SHA256} {_state(source)}"
+    stored = Clips.load(cache, key)
+    if stored is not None:
+        return stored
+    recordings = read_verified(source)
+    waveforms = [
+        audio_io.resample(audio_io.to_float(samples), SAMPLE_RATE, audio.sample_rate)
+        for samples in recordings.values()
+    ]
+    digits, speakers, takes = zip(*(name.split("_") for name in recordings), strict=True)
+    clips = Clips.from_waveforms(
+        waveforms,
+        [int(digit) for digit in digits],
+        speakers,
+        list(recordings),
+        [int(take) for take in takes],
+        "fsdd",
+        audio.sample_rate,
+    )
+    try:
+        clips.save(cache, key)
+    except OSError as error:
+        reason = error.strerror or error
+        print(f"warning: no cache for faster loading: {cache}: {reason}", file=sys.stderr)
+    return clips
+
+
+def find_fsdd(data: config.DataSettings) -> Path:
+    """The folder or archive with FSDD: what the user names, else what is unpacked, else a download.
+
+    Raises
+    ------
+    UserError : what the user names doesn't exist, or nothing is there and the download fails
+    """
+    ways = THREE_WAYS.format(url=data.fsdd_url, root=data.root)
+    if data.fsdd_archive is not None:
+        if not data.fsdd_archive.exists():
+            raise config.UserError(f"{data.fsdd_archive}: no such archive or folder; {ways}")
+        return data.fsdd_archive
+    found = find_recordings(data.root)
+    if found is not None:
+        return found
+    archive = data.root / "fsdd-1.0.10.zip"
+    try:
+        if not archive.exists():
+            download.fetch(data.fsdd_url, archive)
+    except download.DownloadError as error:
+        raise config.UserError(f"{error}; {ways}") from None
+    try:
+        unpack(archive, data.root / FSDD_FOLDER)
+    except archives.DataError:
+        archive.unlink()  # so that the next attempt fetches it anew
+        raise
+    archive.unlink()
+    return data.root / FSDD_FOLDER / "recordings"
+
+
+def _state(source: Path) -> str:
+    """A digest that changes when a file of `source` is added, removed, renamed or written to."""
+    place = find_recordings(source) if source.is_dir() else source
+    paths = sorted(place.iterdir()) if place is not None and place.is_dir() else [source]
+    digest = hashlib.sha256(str(source.resolve()).encode())
+    for path in paths:
+        facts = path.stat()
+        digest.update(
+            f"{path.name} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\n".encode()
+        )
+    return digest.hexdigest()
 
 
 def read_verified(source: Path) -> dict[str, np.ndarray]:
@@ -88,20 +162,9 @@ def read_verified(source: Path) -> dict[str, np.ndarray]:
 
 def read_files(source: Path) -> dict[str, bytes]:
     """The files that lie in the folder of recordings within `source`: file name -> content."""
-    try:
-        if source.is_dir():
-            return _read_folder(source)
-        if zipfile.is_zipfile(source):
-            return _recordings_of(_read_zip(source), source)
-        with open(source, "rb") as stream:
-            gzipped = stream.read(2) == b"\x1f\x8b"
-        if gzipped:
-            return _recordings_of(_read_tar(source), source)
-    except DAMAGE as error:
-        raise DataError(f"{source}: truncated or damaged archive ({error})") from None
-    except OSError as error:
-        raise DataError(f"{source}: can't be read ({error.strerror or error})") from None
-    raise DataError(f"{source}: truncated, or neither a folder nor a zip or tar.gz archive")
+    if source.is_dir():
+        return _read_folder(source)
+    return _recordings_of(archives.read_archive(source), source)
 
 
 def find_recordings(folder: Path) -> Path | None:
@@ -115,72 +178,15 @@ def find_recordings(folder: Path) -> Path | None:
 def _read_folder(folder: Path) -> dict[str, bytes]:
     place = find_recordings(folder)
     if place is None:
-        raise DataError(
+        raise archives.DataError(
             f'{folder}: no recordings such as 0_george_0.wav in it or its "recordings" folder'
         )
     found = {}
     for path in sorted(place.iterdir()):
         if not path.name.startswith("."):
-            small = path.is_file() and path.stat().st_size <= MAX_TOTAL_BYTES // 10
+            small = path.is_file() and path.stat().st_size <= archives.MAX_TOTAL_BYTES // 10
             found[path.name] = path.read_bytes() if small else b""
     return found
-
-
-def _read_zip(archive: Path) -> dict[str, bytes]:
-    contents: dict[str, bytes] = {}
-    with zipfile.ZipFile(archive) as opened:
-        members = opened.infolist()
-        _check_size(archive, len(members), sum(member.file_size for member in members))
-        for member in members:
-            mode = member.external_attr >> 16
-            plain = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
-            # orig_filename: zipfile itself mends backslashes and cuts at NUL
-            _check_member(archive, member.orig_filename, plain and not member.flag_bits & 1)
-            if not member.is_dir():
-                _add(contents, archive, member.filename, opened.read(member))
-    return contents
-
-
-def _read_tar(archive: Path) -> dict[str, bytes]:
-    contents: dict[str, bytes] = {}
-    with gzip.open(archive) as stream:
-        unpacked = stream.read(MAX_TOTAL_BYTES + 1)
-    _check_size(archive, 0, len(unpacked))
-    with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as opened:
-        for count, member in enumerate(opened, start=1):
-            _check_size(archive, count, member.size)
-            _check_member(archive, member.name, member.isreg() or member.isdir())
-            if member.isreg():
-                _add(contents, archive, member.name, opened.extractfile(member).read())
-    return contents
-
-
-def _check_size(archive: Path, members: int, size: int) -> None:
-    if members > MAX_MEMBERS or size > MAX_TOTAL_BYTES:
-        raise DataError(
-            f"{archive}: refused, would unpack to more than {MAX_MEMBERS} files or "
-            f"{MAX_TOTAL_BYTES // 1_000_000} MB"
-        )
-
-
-def _check_member(archive: Path, name: str, plain: bool) -> None:
-    """Refuse a member that isn't an ordinary file or folder within the archive's own tree."""
-    if not plain:
-        raise DataError(f"{archive}: refused, {name!r} is a link, a device or encrypted")
-    if (
-        name.startswith("/")
-        or "\\" in name
-        or "\0" in name
-        or re.match(r"[A-Za-z]:", name)
-        or ".." in PurePosixPath(name).parts
-    ):
-        raise DataError(f"{archive}: refused, {name!r} points outside the archive")
-
-
-def _add(contents: dict[str, bytes], archive: Path, name: str, content: bytes) -> None:
-    if name in contents:
-        raise DataError(f"{archive}: refused, holds {name!r} twice")
-    contents[name] = content
 
 
 def _recordings_of(contents: Mapping[str, bytes], archive: Path) -> dict[str, bytes]:
@@ -191,7 +197,7 @@ def _recordings_of(contents: Mapping[str, bytes], archive: Path) -> dict[str, by
         if re.fullmatch(r"\d_[a-z]+_\d+\.\w+", PurePosixPath(name).name)
     )
     if not folders:
-        raise DataError(f"{archive}: holds no recordings such as 0_george_0.wav")
+        raise archives.DataError(f"{archive}: holds no recordings such as 0_george_0.wav")
     chosen = folders.most_common(1)[0][0]
     paths = {PurePosixPath(name): content for name, content in contents.items()}
     return {
@@ -238,12 +244,12 @@ def verify(recordings: Mapping[str, np.ndarray], source: Path) -> dict[str, np.n
     }
     found = [f"{len(names)} {kind} ({_some(names)})" for kind, names in faults.items() if names]
     if found:
-        raise DataError(
+        raise archives.DataError(
             f"{source} isn't FSDD v1.0.10: {'; '.join(found)}. Delete it and get it "
             "again, or name another copy with --data.fsdd-archive or FSDD_ARCHIVE"
         )
     if content_digest(recordings) != CONTENT_SHA256:
-        raise DataError(f"{source} isn't FSDD v1.0.10: its samples have another digest")
+        raise archives.DataError(f"{source} isn't FSDD v1.0.10: its samples have another digest")
     return {name: recordings[name] for name in NAMES}
 
 
@@ -286,23 +292,6 @@ def format_digest_table(recordings: Mapping[str, np.ndarray]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` at the end, unless somebody else made it first."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder.parent))
-    try:
-        yield temporary
-        os.chmod(temporary, 0o755)  # mkdtemp makes folders that only their owner may enter
-        try:
-            os.rename(temporary, folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def unpack(archive: Path, folder: Path) -> Path:
     """Verify `archive`, then write its recordings to ``folder/recordings``; whole or not at all.
 
@@ -310,7 +299,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     """
     contents = read_files(archive)
     verify(decode(contents), archive)
-    with _new_folder(folder) as temporary:
+    with archives.new_folder(folder) as temporary:
         (temporary / "recordings").mkdir()
         for name, content in contents.items():
             (temporary / "recordings" / name).write_bytes(content)

@@ -1,0 +1,141 @@
+"""Archives from anywhere, read safely: nothing that a zip or tar.gz says of itself is trusted.
+
+Each member is judged before it is read: ordinary files only, within the archive's own tree, and no
+more of them than the limits below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import lzma
+import os
+import re
+import shutil
+import stat
+import struct
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import config
+
+MAX_TOTAL_BYTES = 200_000_000
+"""Unpacked size at most; the release has 21 MB."""
+MAX_MEMBERS = 20_000
+"""Files in an archive at most; the release has 3,000 and a few."""
+DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    struct.error,
+)
+"""What the archive modules raise where bytes are missing or wrong."""
+
+
+class DataError(config.UserError):
+    """Recordings that can't be used; the text names the archive or file and says why."""
+
+
+def read_archive(archive: Path) -> dict[str, bytes]:
+    """All files of a zip or tar.gz archive: full name within it -> content.
+
+    Raises
+    ------
+    DataError : unsafe, damaged, too large, or no such archive
+    """
+    try:
+        if zipfile.is_zipfile(archive):
+            return _read_zip(archive)
+        with open(archive, "rb") as stream:
+            gzipped = stream.read(2) == b"\x1f\x8b"
+        if gzipped:
+            return _read_tar(archive)
+    except DAMAGE as error:
+        raise DataError(f"{archive}: truncated or damaged archive ({error})") from None
+    except OSError as error:
+        raise DataError(f"{archive}: can't be read ({error.strerror or error})") from None
+    raise DataError(f"{archive}: truncated, or neither a folder nor a zip or tar.gz archive")
+
+
+def _read_zip(archive: Path) -> dict[str, bytes]:
+    contents: dict[str, bytes] = {}
+    with zipfile.ZipFile(archive) as opened:
+        members = opened.infolist()
+        _check_size(archive, len(members), sum(member.file_size for member in members))
+        for member in members:
+            mode = member.external_attr >> 16
+            plain = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
+            # orig_filename: zipfile itself mends backslashes and cuts at NUL
+            _check_member(archive, member.orig_filename, plain and not member.flag_bits & 1)
+            if not member.is_dir():
+                _add(contents, archive, member.filename, opened.read(member))
+    return contents
+
+
+def _read_tar(archive: Path) -> dict[str, bytes]:
+    contents: dict[str, bytes] = {}
+    with gzip.open(archive) as stream:
+        unpacked = stream.read(MAX_TOTAL_BYTES + 1)
+    _check_size(archive, 0, len(unpacked))
+    with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as opened:
+        for count, member in enumerate(opened, start=1):
+            _check_size(archive, count, member.size)
+            _check_member(archive, member.name, member.isreg() or member.isdir())
+            if member.isreg():
+                _add(contents, archive, member.name, opened.extractfile(member).read())
+    return contents
+
+
+def _check_size(archive: Path, members: int, size: int) -> None:
+    if members > MAX_MEMBERS or size > MAX_TOTAL_BYTES:
+        raise DataError(
+            f"{archive}: refused, would unpack to more than {MAX_MEMBERS} files or "
+            f"{MAX_TOTAL_BYTES // 1_000_000} MB"
+        )
+
+
+def _check_member(archive: Path, name: str, plain: bool) -> None:
+    """Refuse a member that isn't an ordinary file or folder within the archive's own tree."""
+    if not plain:
+        raise DataError(f"{archive}: refused, {name!r} is a link, a device or encrypted")
+    if (
+        name.startswith("/")
+        or "\\" in name
+        or "\0" in name
+        or re.match(r"[A-Za-z]:", name)
+        or ".." in PurePosixPath(name).parts
+    ):
+        raise DataError(f"{archive}: refused, {name!r} points outside the archive")
+
+
+def _add(contents: dict[str, bytes], archive: Path, name: str, content: bytes) -> None:
+    if name in contents:
+        raise DataError(f"{archive}: refused, holds {name!r} twice")
+    contents[name] = content
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `folder` at the end, unless somebody else made it first."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder.parent))
+    try:
+        yield temporary
+        os.chmod(temporary, 0o755)  # mkdtemp makes folders that only their owner may enter
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,73 @@
+"""The corpora by name: every file of this folder registers what it can load.
+
+A corpus is one file with one function::
+
+    @register("counting", licence="CC0", about="children who count to nine")
+    def load(request: Request) -> Clips:
+        return load_folder(Path("counting"), request.audio, corpus="counting")
+
+Its name can then be used in ``--data.corpora``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import config
+import corpora
+from corpora.clips import Clips
+
+_REGISTRY: dict[str, Corpus] = {}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a corpus is told when it is to be loaded."""
+
+    data: config.DataSettings
+    audio: config.AudioSettings
+    synthetic: config.SyntheticSettings = field(default_factory=config.SyntheticSettings)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A collection of labelled recordings."""
+
+    name: str
+    """As it is named in ``data.corpora``."""
+    licence: str
+    """Of the recordings."""
+    about: str
+    """What it is, in a few words."""
+    load: Callable[[Request], Clips]
+    """Reads it; raises UserError where it can't be had."""
+    place: Callable[[Request], Path | None]
+    """Where it lies, fetched if need be; None where nothing is there yet."""
+
+
+def register(
+    name: str,
+    *,
+    licence: str,
+    about: str,
+    place: Callable[[Request], Path | None] = lambda request: None,
+) -> Callable[[Callable[[Request], Clips]], Callable[[Request], Clips]]:
+    """Make the decorated function the loader of the corpus `name`; see :class:`Corpus`."""
+
+    def add(load: Callable[[Request], Clips]) -> Callable[[Request], Clips]:
+        _REGISTRY[name] = Corpus(name, licence, about, load, place)
+        return load
+
+    return add
+
+
+def known() -> Mapping[str, Corpus]:
+    """Every corpus of this folder by name."""
+    for module in pkgutil.iter_modules(corpora.__path__):
+        importlib.import_module(f"{corpora.__name__}.{module.name}")
+    return dict(sorted(_REGISTRY.items()))
