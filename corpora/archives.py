@@ -75,10 +75,11 @@ def _read_zip(archive: Path) -> dict[str, bytes]:
         for member in members:
             mode = member.external_attr >> 16
             plain = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
-            # orig_filename: zipfile itself mends backslashes and cuts at NUL
-            _check_member(archive, member.orig_filename, plain and not member.flag_bits & 1)
-            if not member.is_dir():
-                _add(contents, archive, member.filename, opened.read(member))
+            # orig_filename: zipfile cuts at NUL; some Windows programs write backslashes
+            name = member.orig_filename.replace("\\", "/")
+            _check_member(archive, name, plain and not member.flag_bits & 1)
+            if not name.endswith("/"):
+                _add(contents, archive, name, opened.read(member))
     return contents
 
 

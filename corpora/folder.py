@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 import audio_io
 import config
+from corpora import layouts
 from corpora.clips import Clips
+from corpora.layouts import Labelled
 from corpora.registry import Request, register
 
 NAMED_FILES = 10
 """Skipped files that are named; the rest is counted."""
 MAX_NOISE_SECONDS = 3600.0
 """s. Backgrounds may be longer than words."""
-CLIP_NAME = re.compile(r"(?P<label>[A-Za-z]+|\d)_(?P<speaker>.+)_(?P<take>\d+)")
 
 
 @register(
@@ -41,18 +42,22 @@ def load_folder(
     audio: config.AudioSettings,
     corpus: str | None = None,
     label_from_name: bool = True,
+    pattern: str = "",
 ) -> Clips:
-    """All recordings below `folder`, named ``{digit or word}_{speaker}_{take}``, resampled.
+    """All recordings below `folder`, or in a table of recordings, resampled.
 
-    Files with other names, without sound or unreadable are named on standard error, and skipped.
+    Labels come from the pattern, from the folder's table (a CSV with the columns file and label)
+    or from one of the layouts of :mod:`corpora.layouts`. Files without label, without sound or
+    unreadable are named on standard error, and skipped.
 
     Parameters
     ----------
-    folder : searched with its subfolders
+    folder : searched with its subfolders; or a CSV file
     audio : the sample rate, and the longest clip accepted
-    corpus : name for all clips; by default that of the first folder on the way to each, which is
-        `folder` itself for files directly in it
+    corpus : name for all clips; by default that of the first folder on the way to each that is
+        neither label nor speaker, which is `folder` itself for files directly in it
     label_from_name : False takes any name, and non-digit as label
+    pattern : how files are named, such as "speaker_label_take"; "" finds out
 
     Returns
     -------
@@ -60,42 +65,79 @@ def load_folder(
 
     Raises
     ------
-    UserError : no such folder, or no usable recording in it
+    UserError : no such folder, a bad table or pattern, or no usable recording
     """
     rows, skipped = [], []
-    paths = _sound_files(folder)
+    paths, labelled = _labels(folder, pattern, label_from_name)
     for path in paths:
         try:
-            digit, speaker, take = _label(path) if label_from_name else (config.REJECT, "", 0)
+            known = labelled(path)
             waveform, _ = audio_io.read_audio(path, audio.sample_rate, audio.max_seconds)
-            inner = path.relative_to(folder).parts[:-1]
-            rows.append(
-                (
-                    waveform,
-                    digit,
-                    speaker,
-                    path.stem,
-                    take,
-                    corpus or (inner[0] if inner else folder.resolve().name),
-                )
-            )
+            group = corpus or known.group or folder.resolve().stem
+            rows.append((waveform, known.label, known.speaker, path.stem, known.take, group))
+        except layouts.NoLabel as error:
+            skipped.append(f"{path}: {error}")
         except config.UserError as error:
             skipped.append(str(error))
     _report_skipped(folder, skipped, len(paths))
     return Clips.from_waveforms(*zip(*rows, strict=True), audio.sample_rate)
 
 
-def _label(path: Path) -> tuple[int, str, int]:
-    """Digit, speaker and take from a file's name."""
-    match = CLIP_NAME.fullmatch(path.stem)
-    if match is None:
-        raise config.UserError(f"{path}: not named like 7_speaker_0 or word_speaker_0")
-    word = match["label"].lower()
-    labels = {
-        **{name: int(name) for name in config.DIGITS},
-        **{name: digit for digit, name in enumerate(config.DIGIT_WORDS)},
-    }
-    return labels.get(word, config.REJECT), match["speaker"], int(match["take"])
+def _labels(
+    folder: Path, pattern: str, label_from_name: bool
+) -> tuple[list[Path], Callable[[Path], Labelled]]:
+    """The recordings of a folder or a table, and what tells the label of each."""
+
+    def inner(path: Path) -> PurePosixPath:
+        return PurePosixPath(path.relative_to(folder).as_posix())
+
+    if folder.is_file():
+        return _table(folder, [])
+    paths = _sound_files(folder)
+    if not label_from_name:
+        return paths, lambda path: Labelled(config.REJECT, "", 0, _first_folder(inner(path)))
+    if pattern:
+        layouts.compile_pattern(pattern)
+        return paths, lambda path: layouts.by_pattern(inner(path), pattern)
+    table = layouts.find_table(folder)
+    if table is not None:
+        return _table(table, paths)
+    paths = [path for path in paths if layouts.BACKGROUND_FOLDER not in path.parts]
+    folders = layouts.find_folders(map(inner, paths))
+    name = folder.resolve().name
+    return paths, lambda path: layouts.by_layout(inner(path), name, folders)
+
+
+def _first_folder(path: PurePosixPath) -> str:
+    return path.parts[0] if len(path.parts) > 1 else ""
+
+
+def _table(table: Path, paths: list[Path]) -> tuple[list[Path], Callable[[Path], Labelled]]:
+    """The recordings that a table names; those of `paths` that it doesn't are counted."""
+    found = layouts.read_table(table)
+    left = len(set(paths) - set(found))
+    if left:
+        _warn(f"{left} sound files in {table.parent} are not in {table.name}: left out")
+    return sorted(found), found.__getitem__
+
+
+def doubts(clips: Clips) -> list[str]:
+    """What speaks against the labels of a folder, in plain words; empty where nothing does."""
+    found, pattern = [], "say how the files are named with --data.pattern, as in speaker_label_take"
+    other = clips.labels == config.REJECT
+    if other.all():
+        found.append(f"ALL {len(clips)} CLIPS ARE NON-DIGITS. If they are digits, {pattern}")
+    digits = [str(speaker) for speaker in np.unique(clips.speakers) if layouts.is_digit(speaker)]
+    if digits:
+        found.append(f"SPEAKERS ARE CALLED {', '.join(digits)}. If these are the labels, {pattern}")
+    words = {str(name).split("_")[0] for name in clips.names[other] if "_nohash_" not in name}
+    hashes = sorted(word for word in words if layouts.HASH.fullmatch(word))
+    if hashes:
+        found.append(
+            f"HASHES ARE TAKEN FOR WORDS: {', '.join(hashes[:3])}. If the label stands elsewhere, "
+            + pattern
+        )
+    return found
 
 
 def load_noise(folder: Path, sample_rate: int) -> list[np.ndarray]:

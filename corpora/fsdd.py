@@ -21,7 +21,7 @@ import audio_io
 import config
 from corpora import archives, download
 from corpora.clips import Clips
-from corpora.registry import Request, register
+from corpora.registry import Request, Unavailable, register
 
 SAMPLE_RATE = 8000
 """Hz, of every recording."""
@@ -43,6 +43,8 @@ DIGEST_TABLE = Path(__file__).with_name("fsdd_digests.txt")
 """The first six hexadecimal digits of each recording's own digest: they name what was altered."""
 FSDD_FOLDER = "free-spoken-digit-dataset-1.0.10"
 """Where a downloaded archive is unpacked, below the data folder."""
+MAX_SECONDS = 5.0
+"""s. The longest recording has 2.3; what is longer is not decoded."""
 CACHE_VERSION = 1
 """Counted up whenever decoding or resampling changes, so that old caches are not used."""
 NAMED_FILES = 5
@@ -108,7 +110,8 @@ def find_fsdd(data: config.DataSettings) -> Path:
 
     Raises
     ------
-    UserError : what the user names doesn't exist, or nothing is there and the download fails
+    UserError : what the user names doesn't exist
+    Unavailable : nothing is there, and the download fails or brings something else
     """
     ways = THREE_WAYS.format(url=data.fsdd_url, root=data.root)
     if data.fsdd_archive is not None:
@@ -123,12 +126,12 @@ def find_fsdd(data: config.DataSettings) -> Path:
         if not archive.exists():
             download.fetch(data.fsdd_url, archive)
     except download.DownloadError as error:
-        raise config.UserError(f"{error}; {ways}") from None
+        raise Unavailable(f"{error}; {ways}") from None
     try:
         unpack(archive, data.root / FSDD_FOLDER)
-    except archives.DataError:
+    except archives.DataError as error:
         archive.unlink()  # so that the next attempt fetches it anew
-        raise
+        raise Unavailable(str(error)) from None
     archive.unlink()
     return data.root / FSDD_FOLDER / "recordings"
 
@@ -136,7 +139,9 @@ def find_fsdd(data: config.DataSettings) -> Path:
 def _state(source: Path) -> str:
     """A digest that changes when a file of `source` is added, removed, renamed or written to."""
     place = find_recordings(source) if source.is_dir() else source
-    paths = sorted(place.iterdir()) if place is not None and place.is_dir() else [source]
+    paths = [source]
+    if place is not None and place.is_dir():
+        paths = sorted(path for path in place.iterdir() if _is_sound(path.name))
     digest = hashlib.sha256(str(source.resolve()).encode())
     for path in paths:
         facts = path.stat()
@@ -175,6 +180,12 @@ def find_recordings(folder: Path) -> Path | None:
     return None
 
 
+def _is_sound(name: str) -> bool:
+    """Whether a file is a recording; notes, thumbnails and hidden files may lie beside them."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix in audio_io.AUDIO_SUFFIXES and not name.startswith(".")
+
+
 def _read_folder(folder: Path) -> dict[str, bytes]:
     place = find_recordings(folder)
     if place is None:
@@ -183,7 +194,7 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
         )
     found = {}
     for path in sorted(place.iterdir()):
-        if not path.name.startswith("."):
+        if _is_sound(path.name):
             small = path.is_file() and path.stat().st_size <= archives.MAX_TOTAL_BYTES // 10
             found[path.name] = path.read_bytes() if small else b""
     return found
@@ -203,25 +214,24 @@ def _recordings_of(contents: Mapping[str, bytes], archive: Path) -> dict[str, by
     return {
         path.name: content
         for path, content in paths.items()
-        if path.parent == chosen and not path.name.startswith(".")
+        if path.parent == chosen and _is_sound(path.name)
     }
 
 
 def decode(contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
     """Sound files to int16 (samples,), by name without suffix; unreadable ones become empty.
 
-    Other rates than 8 kHz count as unreadable. What isn't a sound file keeps its suffix, so that it
-    shows up as stray.
+    Other rates than 8 kHz count as unreadable. A second file of the same name keeps its suffix, so
+    that it shows up as stray.
     """
     recordings = {}
     for name, content in contents.items():
-        path = PurePosixPath(name)
-        sound = path.suffix.lower() in audio_io.AUDIO_SUFFIXES and path.stem not in recordings
+        stem = PurePosixPath(name).stem
         samples = np.zeros(0, np.int16)
         with contextlib.suppress(audio_io.AudioError):
-            waveform, rate = audio_io.read_audio(content) if sound else (samples, 0)
+            waveform, rate = audio_io.read_audio(content, max_seconds=MAX_SECONDS)
             samples = audio_io.to_int16(waveform) if rate == SAMPLE_RATE else samples
-        recordings[path.stem if sound else name] = samples
+        recordings[name if stem in recordings else stem] = samples
     return dict(sorted(recordings.items()))
 
 

@@ -21,6 +21,11 @@ import config
 import corpora
 from corpora.clips import Clips
 
+
+class Unavailable(config.UserError):
+    """A corpus that lies nowhere and can't be fetched; training may go on without it."""
+
+
 _REGISTRY: dict[str, Corpus] = {}
 
 

@@ -21,6 +21,7 @@ import corpora
 import dataset_loader
 from corpora import folder as folder_corpus
 from corpora import fsdd, registry
+from corpora.clips import Clips
 from corpora.registry import Request
 from dataset_loader import load_folder, load_fsdd, load_noise, load_training_clips
 
@@ -302,6 +303,23 @@ def test_auto_without_fsdd_shouts_and_takes_synthetic_speakers(data, no_pause, c
     assert "!!! NO REAL SPEECH (FSDD)" in told and "!" * 90 in told and "three ways" in told
 
 
+@pytest.mark.parametrize("fault", ["mistyped", "damaged"])
+def test_auto_never_passes_over_an_archive_that_is_named(named, no_pause, fault):
+    if fault == "mistyped":
+        data, message = replace(named, fsdd_archive=Path("/typo.zip")), "typo.zip: no such archive"
+    else:
+        named.fsdd_archive.write_bytes(named.fsdd_archive.read_bytes()[:-5000])
+        data, message = named, "elsewhere.zip: truncated"
+    with pytest.raises(config.UserError, match=message):
+        load_training_clips(data, AUDIO, FEW_VOICES, 0)
+
+
+def test_auto_never_passes_over_a_damaged_copy(data, small_release):
+    (unpack_small(small_release, data.root) / "3_bob_3.wav").unlink()
+    with pytest.raises(config.UserError, match="1 missing .3_bob_3."):
+        load_training_clips(data, AUDIO, FEW_VOICES, 0)
+
+
 def test_fsdd_asked_for_by_name_must_be_there(data, no_pause):
     with pytest.raises(config.UserError, match="three ways to get FSDD"):
         load_training_clips(replace(data, corpora="fsdd,synthetic"), AUDIO, FEW_VOICES, 0)
@@ -338,7 +356,7 @@ def test_own_recordings_and_folders_are_extra(named, tmp_path):
 @pytest.mark.parametrize(
     ("corpora", "message"),
     [
-        ("fsdd,fsddd", "'fsddd' is neither auto, fsdd, own, synthetic nor a folder"),
+        ("fsdd,fsddd", "'fsddd' is neither auto, fsdd, own, synthetic nor a folder or CSV"),
         ("own", "no recordings of your own yet"),
         (",", "names nothing"),
     ],
@@ -346,6 +364,49 @@ def test_own_recordings_and_folders_are_extra(named, tmp_path):
 def test_unknown_missing_and_empty_corpora_are_refused(named, corpora, message):
     with pytest.raises(config.UserError, match=message):
         load_training_clips(replace(named, corpora=corpora), AUDIO, FEW_VOICES, 0)
+
+
+def load_with_warnings(capsys, data: config.DataSettings) -> tuple[Clips, str]:
+    clips = load_training_clips(data, AUDIO, FEW_VOICES, 0)[1]
+    return clips, capsys.readouterr().err
+
+
+def test_names_that_begin_with_the_speaker_are_doubted_and_read_by_a_pattern(
+    data, tmp_path, capsys
+):
+    folder = write_clips(tmp_path / "clips", "anna_0_0.wav", "anna_3_1.wav", "ben_3_0.wav")
+    data = replace(data, corpora=str(folder))
+    clips, told = load_with_warnings(capsys, data)
+    assert set(clips.labels) == {config.REJECT}
+    assert "ALL 3 CLIPS ARE NON-DIGITS" in told and "SPEAKERS ARE CALLED 0, 3" in told
+    assert "--data.pattern" in told and "!" * 90 in told
+    clips, told = load_with_warnings(capsys, replace(data, pattern="speaker_label_take"))
+    assert clips.labels.tolist() == [0, 3, 3] and told == ""
+    assert clips.speakers.tolist() == ["anna", "anna", "ben"]
+
+
+def test_a_hash_that_reads_as_a_word_is_doubted(data, tmp_path, capsys):
+    folder = write_clips(tmp_path / "clips", "7_ann_0.wav", "bed_ann_0.wav", "deadbeef_7_0.wav")
+    told = load_with_warnings(capsys, replace(data, corpora=str(folder)))[1]
+    assert "HASHES ARE TAKEN FOR WORDS: deadbeef." in told
+
+
+def test_usual_folders_are_not_doubted(data, tmp_path, capsys):
+    folder = write_clips(tmp_path / "clips", "7_ann_0.wav", "bed_ann_0.wav", "01/3_01_0.wav")
+    assert load_with_warnings(capsys, replace(data, corpora=f"folder:{folder}"))[1] == ""
+
+
+def test_the_labels_are_printed_and_a_missing_class_is_loud(small_clips, capsys):
+    training = small_clips.subset(small_clips.labels != 7)
+    dataset_loader.report_labels(training, training.subset(training.labels != 3))
+    printed = capsys.readouterr()
+    table = [line.split() for line in printed.out.splitlines()]
+    assert table[1] == ["small,", "training", *["20"] * 7, "0", "20", "20", "0", "2"]
+    assert table[2][5] == "0"
+    assert "!!! NO CLIP OF 7 TO TRAIN ON" in printed.err
+    assert "!!! VALIDATION LACKS 3:" in printed.err
+    dataset_loader.report_labels(small_clips, small_clips)
+    assert capsys.readouterr().err == ""
 
 
 NEW_CORPUS = """\

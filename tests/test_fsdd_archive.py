@@ -59,7 +59,7 @@ def test_recordings_repacked_as_flac_are_the_same_release(small_release, tmp_pat
 def test_missing_stray_and_altered_files_are_named(small_release, tmp_path, container):
     del small_release[RECORDINGS + "0_ada_0.wav"]
     small_release[RECORDINGS + "4_eve_0.wav"] = wav_bytes(np.zeros(100, np.int16))
-    small_release[RECORDINGS + "notes.txt"] = b"stray as well"
+    small_release[RECORDINGS + "notes.wav"] = b"stray as well"
     altered = recording(small_release, "7_bob_9").copy()
     altered[100] += 1
     small_release[RECORDINGS + "7_bob_9.wav"] = wav_bytes(altered)
@@ -74,10 +74,33 @@ def test_missing_stray_and_altered_files_are_named(small_release, tmp_path, cont
     for part in (
         str(source),
         "1 missing (0_ada_0)",
-        "2 stray (4_eve_0, notes.txt)",
+        "2 stray (4_eve_0, notes)",
         "2 altered or unreadable (2_bob_2, 7_bob_9)",
     ):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("container", [*PACKERS, "folder"])
+def test_files_that_lie_beside_the_recordings_are_ignored(small_release, tmp_path, container):
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "._0_ada_0.wav", "0_ada_0.asd", "a.txt"):
+        small_release[RECORDINGS + name] = b"left by another program"
+    small_release["__MACOSX/" + RECORDINGS + "._0_ada_0.wav"] = b"left by a Mac"
+    source = (
+        spread(small_release, tmp_path / "folder") / WRAPPER
+        if container == "folder"
+        else packed(small_release, tmp_path / container)
+    )
+    assert tuple(read_verified(source)) == fsdd.NAMES
+
+
+def test_a_windows_zip_with_backslashes_is_read(small_release, tmp_path):
+    members = {name.replace("/", "\\"): content for name, content in small_release.items()}
+    members[RECORDINGS.replace("/", "\\")] = b""
+    source = packed(members, tmp_path / "fsdd.zip")
+    assert b"recordings\\0_ada_0.wav" in source.read_bytes()
+    assert tuple(read_verified(source)) == fsdd.NAMES
+    fsdd.unpack(source, tmp_path / "unpacked")
+    assert len(os.listdir(tmp_path / "unpacked" / "recordings")) == len(fsdd.NAMES)
 
 
 def test_another_sample_rate_and_swapped_files_are_noticed(small_release, tmp_path):
@@ -101,6 +124,8 @@ EVIL = [
     "/etc/evil.wav",
     "C:/evil.wav",
     "..\\evil.wav",
+    "\\\\server\\evil.wav",
+    "C:\\evil.wav",
     f"{RECORDINGS}..\\..\\evil.wav",
 ]
 

@@ -105,6 +105,7 @@ def prepare_data(train_settings: TrainSettings) -> TrainingData:
             f"{corpora}: no speaker can be spared for validation; name another "
             "corpus beside it, for instance --data.corpora synthetic,own"
         )
+    dataset_loader.report_labels(kept, chosen)
     cut = sum(
         is_cut(clips.waveform(index), train_settings.audio.clip_samples)
         for clips in (kept, chosen)
