@@ -238,7 +238,7 @@ def load_training_clips(
 
     Returns
     -------
-    fsdd : the clips to split by protocol; None where FSDD is not asked for, or not to be had
+    fsdd : the clips that ``data.split`` splits; None where FSDD is not asked for, or not to be had
     extra : clips for training only, perhaps none: synthetic, own, folders
     corpora : what was loaded, such as "fsdd+synthetic"; belongs into every result
 

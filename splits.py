@@ -1,4 +1,4 @@
-"""Who trains and who is tested: splits of labelled clips by protocol."""
+"""Who trains and who is tested: splits of labelled clips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from corpora.clips import Clips
 OFFICIAL_TEST_TAKES = 5
 """Takes 0 to 4 of each digit and speaker are FSDD's test set, says its README."""
 RANDOM_TEST_FRACTION = 0.2
-"""Share of the clips that the random protocol tests on."""
+"""Share of the clips that the random split tests on."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Split:
 
 
 def make_split(clips: Clips, data: config.DataSettings, seed: int) -> Split:
-    """The split that ``data.protocol`` names."""
-    if data.protocol == "speaker":
+    """The split that ``data.split`` names."""
+    if data.split == "speaker":
         return speaker_split(clips, data.test_speaker, data.validation_fraction, seed)
-    split = {"official": official_split, "random": random_split}[data.protocol]
+    split = {"official": official_split, "random": random_split}[data.split]
     return split(clips, data.validation_fraction, seed)
 
 
