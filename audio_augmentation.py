@@ -34,9 +34,8 @@ PARTS = (
     "room",
     "trim",
     "non_speech",
-    "garble",
+    "spliced_reversed",
     "spec_augment",
-    "mixup",
 )
 """Fields of :class:`config.AugmentationSettings` that switch a part."""
 N_ROOMS = 64
@@ -90,26 +89,26 @@ class Augmenter:
         """Numbers of the clips that a part applies to, int64 (chosen,)."""
         return self.chosen(probability, batch).squeeze(1).nonzero().squeeze(1)
 
-    def waveforms(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
+    def waveforms(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Waveform part.
 
         Parameters
         ----------
         clips : float32 (batch, samples), each word centred between zeros
-        digits : int64 (batch,) class indices
+        labels : int64 (batch,) class indices
 
         Returns
         -------
-        clips : float32 (batch, samples), and digits : int64 (batch,), where clips that were
+        clips : float32 (batch, samples), and labels : int64 (batch,), where clips that were
             replaced by noise alone have become "no digit"
         """
-        clips, digits = self.garbled(clips, digits)
-        clips, digits = self.remove_speech(self.shifted(clips), digits)
+        clips, labels = self.spliced_or_reversed(clips, labels)
+        clips, labels = self.remove_speech(self.shifted(clips), labels)
         clips = self.filtered(clips)
         span = speech_span(clips)
         clips = self.noisy(clips)
         clips = self.trimmed(clips, span)
-        return self.distorted(clips), digits
+        return self.distorted(clips), labels
 
     def shifted(self, clips: Tensor) -> Tensor:
         """Move each word to a random place in its window; words are never pushed out of it."""
@@ -122,32 +121,32 @@ class Augmenter:
         turns = torch.cat([clips, clips], dim=1).unfold(1, samples, 1)  # a view
         return turns[torch.arange(batch, device=clips.device), -moves % samples]
 
-    def garbled(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn some digits into no digit: halves of two joined, or one played backwards.
+    def spliced_or_reversed(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn some digits into negatives: halves of two spliced, or one reversed in time.
 
-        Other words come from synthesisers only; without this, whatever sounds like a real voice
-        would be a digit. Six and nine are much the same backwards.
+        Out-of-vocabulary words come from synthesisers only; without this, whatever sounds like a
+        real voice would be a digit. Six and nine are much the same backwards, so they stay.
         """
         batch = len(clips)
         rows = self.rows(self.settings.spliced_reversed, batch)
         other = (self.uniform(0, 1, len(rows)) * batch).long()
         middle = clips.shape[1] // 2
-        joined = torch.cat([clips[rows, :middle], clips[other, middle:]], dim=1)
-        backwards = self.chosen(0.3, len(rows)) > 0
-        made = torch.where(backwards, clips[rows].flip(1), joined)
+        spliced = torch.cat([clips[rows, :middle], clips[other, middle:]], dim=1)
+        is_reversed = self.chosen(0.3, len(rows)) > 0
+        made = torch.where(is_reversed, clips[rows].flip(1), spliced)
         same = torch.where(
-            backwards.squeeze(1),
-            (digits[rows] == 6) | (digits[rows] == 9),
-            digits[rows] == digits[other],
+            is_reversed.squeeze(1),
+            (labels[rows] == 6) | (labels[rows] == 9),
+            labels[rows] == labels[other],
         )
         rows, made = rows[~same], made[~same]
-        return (clips.index_copy(0, rows, made), digits.index_fill(0, rows, config.REJECT))
+        return (clips.index_copy(0, rows, made), labels.index_fill(0, rows, config.REJECT))
 
-    def remove_speech(self, clips: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
+    def remove_speech(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Turn some clips into hum, clicks or silence; noise follows. They are "no digit" then."""
         rows = self.rows(self.settings.non_speech, len(clips))
         if not len(rows):
-            return clips, digits
+            return clips, labels
         count, samples = len(rows), clips.shape[1]
         time = torch.arange(samples, device=clips.device) / self.sample_rate
         base = self.uniform(40, 400, count, 1)
@@ -157,10 +156,10 @@ class Augmenter:
         )
         clicks = (self.uniform(0, 1, count, samples) < 3 / samples).float() * 0.5
         kind = self.uniform(0, 3, count, 1).floor()
-        clips, digits = clips.clone(), digits.clone()
+        clips, labels = clips.clone(), labels.clone()
         clips[rows] = hum * (kind == 0) + clicks * (kind == 1)
-        digits[rows] = config.REJECT
-        return clips, digits
+        labels[rows] = config.REJECT
+        return clips, labels
 
     def filtered(self, clips: Tensor) -> Tensor:
         """Room response and random equaliser, as one multiplication in the Fourier domain."""
@@ -319,7 +318,7 @@ class Augmenter:
         fine = warp(logarithm - envelope, factors, torch.ones_like(factors))
         return power.index_copy(0, moved, (envelope + fine).exp())
 
-    def masked(self, features: Tensor) -> Tensor:
+    def spec_augmented(self, features: Tensor) -> Tensor:
         """SpecAugment (Park et al. 2019): hide a run of bands and one of frames behind the mean."""
         batch, bands, frames = features.shape
         for axis, length, share in ((1, bands, 0.2), (2, frames, 0.15)):
@@ -330,16 +329,6 @@ class Augmenter:
             hidden &= self.chosen(self.settings.spec_augment, batch) > 0
             features = features.masked_fill(hidden.unsqueeze(3 - axis), 0.0)
         return features
-
-    def mixed(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixup (Zhang et al. 2018): blend pairs of clips and their target probabilities."""
-        if self.settings.mixup <= 0:
-            return features, targets
-        batch = len(features)
-        share = self.uniform(0, 0.4, batch, 1) * self.chosen(self.settings.mixup, batch)
-        order = torch.randperm(batch, generator=self.random).to(features.device)
-        features = features.lerp(features[order], share.unsqueeze(2))
-        return features, targets.lerp(targets[order], share)
 
 
 def loudness(clips: Tensor) -> Tensor:

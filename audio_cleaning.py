@@ -19,6 +19,8 @@ from config import CleaningSettings
 
 ANSWER_SPAN_S = 1.2
 """s. Segments within such a span are one word; beyond, the one with the most energy is taken."""
+HIGHPASS_ORDER = 4
+"""Order of the Butterworth high-pass."""
 NOISE_S = 0.1
 """s of sound outside the speech that it takes to know the noise."""
 CLIPPED = 0.99
@@ -146,7 +148,7 @@ def high_pass(waveform: np.ndarray, sample_rate: int, settings: CleaningSettings
     centred = waveform - waveform.mean(dtype=np.float64)
     if settings.highpass_hz <= 0:
         return centred.astype(np.float32)
-    sections = _butterworth(settings.highpass_order, settings.highpass_hz, sample_rate)
+    sections = _butterworth(settings.highpass_hz, sample_rate)
     if settings.highpass_phase == "minimum":
         return signal.sosfilt(sections, centred).astype(np.float32)
     # scipy's own padding of 15 samples is too short for 70 Hz and would leave a step at the edges
@@ -155,10 +157,10 @@ def high_pass(waveform: np.ndarray, sample_rate: int, settings: CleaningSettings
 
 
 @functools.lru_cache(maxsize=16)
-def _butterworth(order: int, corner_hz: float, sample_rate: int) -> np.ndarray:
+def _butterworth(corner_hz: float, sample_rate: int) -> np.ndarray:
     from scipy import signal
 
-    return signal.butter(order, corner_hz, "highpass", fs=sample_rate, output="sos")
+    return signal.butter(HIGHPASS_ORDER, corner_hz, "highpass", fs=sample_rate, output="sos")
 
 
 def _cut(waveform: np.ndarray, sample_rate: int, span: tuple[float, float]) -> np.ndarray:

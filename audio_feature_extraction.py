@@ -1,7 +1,7 @@
-"""The one front end: a batch of waveforms becomes a batch of pictures.
+"""The one front end: a batch of waveforms becomes a batch of features.
 
 Training, evaluation, the live script and export all build :class:`FrontEnd` from the same
-:class:`config.FeaturesSettings`, so that what a network learns on is what it later hears.
+:class:`config.FeaturesSettings`, so that a network is used on the features it was trained on.
 """
 
 from __future__ import annotations
@@ -96,18 +96,18 @@ def normalize_level(waveform: np.ndarray, level_dbfs: float, frame: int = 200) -
     return (waveform * np.float32(gain)).astype(np.float32, copy=False)
 
 
-def warp(picture: Tensor, frequency: Tensor, time: Tensor) -> Tensor:
+def warp(spectrogram: Tensor, frequency: Tensor, time: Tensor) -> Tensor:
     """Stretch (batch, bins, frames) about bin 0 and the middle frame, bilinearly.
 
     `frequency` and `time`, (batch, 1): a factor above 1 moves energy to higher bins, or makes the
-    clip faster. What comes from outside the picture is its edge.
+    clip faster. What comes from outside the spectrogram is its edge.
     """
-    _, bins, frames = picture.shape
-    rows = (torch.linspace(0, 2, bins, device=picture.device) / frequency - 1).unsqueeze(2)
-    columns = (torch.linspace(-1, 1, frames, device=picture.device) * time).unsqueeze(1)
+    _, bins, frames = spectrogram.shape
+    rows = (torch.linspace(0, 2, bins, device=spectrogram.device) / frequency - 1).unsqueeze(2)
+    columns = (torch.linspace(-1, 1, frames, device=spectrogram.device) * time).unsqueeze(1)
     grid = torch.stack([columns.expand(-1, bins, -1), rows.expand(-1, -1, frames)], dim=3)
     return nn.functional.grid_sample(
-        picture.unsqueeze(1), grid, mode="bilinear", padding_mode="border", align_corners=True
+        spectrogram.unsqueeze(1), grid, mode="bilinear", padding_mode="border", align_corners=True
     ).squeeze(1)
 
 
@@ -117,7 +117,7 @@ class FrontEnd(nn.Module):
     Input: float32 (batch, samples) in [-1, 1]. Output: float32 (batch, n_features, frames) with
     ``frames = samples // hop_length + 1`` and `n_features` mel bands (log_mel), cepstral
     coefficients times three with deltas (mfcc; Davis and Mermelstein 1980) or Fourier bins
-    (spectrogram). Mel filters are Slaney's or HTK's, area-normalised, as librosa's.
+    (spectrogram). Mel filters are Slaney's, area-normalised, as librosa's defaults.
     """
 
     def __init__(self, settings: config.FeaturesSettings, sample_rate: int) -> None:
@@ -143,7 +143,7 @@ class FrontEnd(nn.Module):
             settings.f_max,
             n_bins,
             norm="slaney",
-            mel_scale=settings.mel_scale,
+            mel_scale="slaney",
         )
         self.register_buffer(
             "dct", F.create_dct(settings.n_mfcc, settings.n_mels, norm="ortho"), persistent=False
@@ -151,7 +151,7 @@ class FrontEnd(nn.Module):
 
     @property
     def n_features(self) -> int:
-        """Rows of the picture."""
+        """Rows of the features."""
         if self.settings.kind == "log_mel":
             return self.settings.n_mels
         if self.settings.kind == "mfcc":

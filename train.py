@@ -14,8 +14,6 @@ loss land in saved_models/; settings, history, curves and TensorBoard logs in a 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,54 +22,19 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-import config
 import models
 import utils
 from recognition import calibration
 from recognition.checkpoint import Checkpoint, save_checkpoint
 from recognition.predictor import vote
 from training.data import TrainLoader, compute_thread
+from training.run_folder import open_run, stored_settings
 from training.settings import TrainSettings, prepare_data
 from training.trainer import Trainer
 
-SETTINGS_THAT_MAY_DIFFER = ("resume", "runs_dir")
-"""Fields of the recipe that do not change what a run computes."""
-
-
-def settings_of(train_settings: TrainSettings) -> dict[str, Any]:
-    """The recipe as JSON values, without what does not change the result."""
-    values = json.loads(json.dumps(dataclasses.asdict(train_settings), default=str))
-    return {name: value for name, value in values.items() if name not in SETTINGS_THAT_MAY_DIFFER}
-
-
-def open_run(train_settings: TrainSettings) -> Path:
-    """Make a new run folder, or with ``--resume`` find the last one of the same settings.
-
-    Raises
-    ------
-    UserError : ``--resume``, and the runs there are were all made with other settings
-    """
-    runs = sorted(path.parent for path in train_settings.runs_dir.glob("*/settings.json"))
-    wanted = settings_of(train_settings)
-    if train_settings.resume and runs:
-        for run in reversed(runs):
-            if json.loads((run / "settings.json").read_text(encoding="utf-8")) == wanted:
-                for left in run.glob(".*"):  # half a file of a run that was killed
-                    left.unlink()
-                return run
-        raise config.UserError(
-            f"no run in {train_settings.runs_dir} was made with these settings; give "
-            f"those in {runs[-1] / 'settings.json'}, or leave --resume out"
-        )
-    folder = train_settings.runs_dir / time.strftime("%Y%m%d-%H%M%S")
-    while folder.exists():
-        folder = folder.with_name(folder.name + "x")
-    utils.write_json(folder / "settings.json", wanted)
-    return folder
-
 
 def train(train_settings: TrainSettings) -> dict[str, Any]:
-    """Train every network of the recipe, calibrate them together, save them.
+    """Train every network that the settings name, calibrate them together, save them.
 
     Returns
     -------
@@ -92,13 +55,13 @@ def train(train_settings: TrainSettings) -> dict[str, Any]:
         f"{time.perf_counter() - started:.0f} s to load",
         flush=True,
     )
-    batches = TrainLoader(train_settings, training_data)
+    loader = TrainLoader(train_settings, training_data)
     trainers = {
-        name: Trainer(name, train_settings, batches, folder) for name in train_settings.models
+        name: Trainer(name, train_settings, loader, folder) for name in train_settings.models
     }
     summary = {name: describe(trainer) for name, trainer in trainers.items()}
-    run_epochs(trainers, batches, folder)
-    checkpoints = calibrate(trainers, batches)
+    run_epochs(trainers, loader, folder)
+    checkpoints = calibrate(trainers, loader)
     save_dir = folder if train_settings.dry_run else train_settings.save_dir
     for name, checkpoint in checkpoints.items():
         path = save_dir / f"{name}.pt"
@@ -134,16 +97,16 @@ def describe(trainer: Trainer) -> dict[str, Any]:
     return {"parameters": parameters, "multiply_adds": multiply_adds}
 
 
-def run_epochs(trainers: dict[str, Trainer], batches: TrainLoader, folder: Path) -> None:
+def run_epochs(trainers: dict[str, Trainer], loader: TrainLoader, folder: Path) -> None:
     """Train all networks side by side to the end; after each epoch the folder's files are whole."""
     from torch.utils.tensorboard import SummaryWriter
 
     for trainer in trainers.values():
         trainer.load_state()
     with contextlib.ExitStack() as stack:
-        feeder = stack.enter_context(compute_thread(batches.settings))
-        threads = {name: stack.enter_context(compute_thread(batches.settings)) for name in trainers}
-        boards = {
+        batch_thread = stack.enter_context(compute_thread(loader.settings))
+        threads = {name: stack.enter_context(compute_thread(loader.settings)) for name in trainers}
+        writers = {
             name: stack.enter_context(
                 contextlib.closing(
                     SummaryWriter(folder / "tensorboard" / name, purge_step=trainer.epoch + 1)
@@ -156,14 +119,14 @@ def run_epochs(trainers: dict[str, Trainer], batches: TrainLoader, folder: Path)
             epoch = min(trainer.epoch for trainer in unfinished)
             group = [trainer for trainer in unfinished if trainer.epoch == epoch]
             begun = time.perf_counter()
-            lines = run_epoch(group, batches, feeder, threads)
+            scores = run_epoch(group, loader, batch_thread, threads)
             record_history(trainers, folder)
-            for name, line in lines.items():
+            for name, line in scores.items():
                 for key, value in line.items():
                     if key != "epoch":
-                        boards[name].add_scalar(key, value, line["epoch"])
+                        writers[name].add_scalar(key, value, line["epoch"])
                 print(
-                    f"{name} epoch {line['epoch']:3d}/{batches.epochs}: "
+                    f"{name} epoch {line['epoch']:3d}/{loader.epochs}: "
                     f"train loss {line['train_loss']:.4f} accuracy {line['train_accuracy']:.2%}  "
                     f"validation loss {line['validation_loss']:.4f} "
                     f"accuracy {line['validation_accuracy']:.2%}  "
@@ -174,21 +137,21 @@ def run_epochs(trainers: dict[str, Trainer], batches: TrainLoader, folder: Path)
 
 def run_epoch(
     group: list[Trainer],
-    batches: TrainLoader,
-    feeder: ThreadPoolExecutor,
+    loader: TrainLoader,
+    batch_thread: ThreadPoolExecutor,
     threads: dict[str, ThreadPoolExecutor],
 ) -> dict[str, dict[str, float]]:
-    """Train some networks for one epoch, each in its lane; returns their lines of history."""
+    """Train some networks for one epoch, each in its thread; returns their lines of history."""
     epoch = group[0].epoch
     bar = tqdm(
-        total=len(batches),
+        total=len(loader),
         leave=False,
         unit="batch",
         disable=None,
-        desc=f"epoch {epoch + 1}/{batches.epochs}",
+        desc=f"epoch {epoch + 1}/{loader.epochs}",
     )
-    with bar, contextlib.closing(batches.epoch(epoch, feeder)) as made:
-        for features, targets in made:
+    with bar, contextlib.closing(loader.epoch(epoch, batch_thread)) as batches:
+        for features, targets in batches:
             steps = [
                 threads[trainer.name].submit(trainer.train_step, features, targets)
                 for trainer in group
@@ -198,7 +161,7 @@ def run_epoch(
             bar.set_postfix({trainer.name: trainer.progress for trainer in group}, refresh=False)
             bar.update()
     ends = {
-        trainer.name: threads[trainer.name].submit(trainer.end_epoch, batches.validation())
+        trainer.name: threads[trainer.name].submit(trainer.end_epoch, loader.validation())
         for trainer in group
     }
     return {name: end.result() for name, end in ends.items()}
@@ -215,21 +178,21 @@ def record_history(trainers: dict[str, Trainer], folder: Path) -> None:
         visualization.plot_learning_curves(history, folder / "learning_curves.png")
 
 
-def calibrate(trainers: dict[str, Trainer], batches: TrainLoader) -> dict[str, Checkpoint]:
+def calibrate(trainers: dict[str, Trainer], loader: TrainLoader) -> dict[str, Checkpoint]:
     """Fit temperatures and thresholds on validation clips and pack the checkpoints."""
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in trainers}
-    heard = []
-    for views, digits in batches.calibration():
-        heard.append(digits.cpu().numpy())
+    labels = []
+    for tempo_augmented, batch_labels in loader.calibration():
+        labels.append(batch_labels.cpu().numpy())
         for name, trainer in trainers.items():
-            outputs[name].append(trainer.best_logits(views).numpy())
-    targets = np.concatenate(heard)
+            outputs[name].append(trainer.best_logits(tempo_augmented).numpy())
+    targets = np.concatenate(labels)
     logits = {name: np.concatenate(parts) for name, parts in outputs.items()}
     scales = {name: calibration.fit(values, targets) for name, values in logits.items()}
     posteriors = {
         name: calibration.calibrated(values, *scales[name]) for name, values in logits.items()
     }
-    together = calibration.fit_threshold(vote(posteriors), targets)
+    vote_threshold = calibration.fit_threshold(vote(posteriors), targets)
     return {
         name: Checkpoint(
             name=name,
@@ -240,8 +203,8 @@ def calibrate(trainers: dict[str, Trainer], batches: TrainLoader) -> dict[str, C
             temperature=scales[name][0],
             reject_bias=scales[name][1],
             threshold=calibration.fit_threshold(posteriors[name], targets),
-            vote_threshold=together,
-            record=provenance(trainer, batches.training_data.corpora),
+            vote_threshold=vote_threshold,
+            record=provenance(trainer, loader.training_data.corpora),
         )
         for name, trainer in trainers.items()
     }
@@ -251,11 +214,11 @@ def provenance(trainer: Trainer, corpora: str) -> dict[str, Any]:
     """What made a checkpoint: data, split, settings, scores, versions; plain values only."""
     best = min(trainer.history, key=lambda line: line["validation_loss"])
     train_settings = trainer.train_settings
-    settings = settings_of(train_settings)
+    settings = stored_settings(train_settings)
     settings["data"].pop("fsdd_archive")  # where somebody's copy lies is nobody else's business
     return {
         "corpora": corpora,
-        "protocol": train_settings.data.protocol,
+        "protocol": train_settings.data.split,
         "test_speaker": train_settings.data.test_speaker,
         "seed": train_settings.seed,
         "settings": settings,

@@ -341,7 +341,7 @@ def fold_key(settings: EvaluationSettings) -> str:
     train_settings = dataclasses.asdict(settings.train_settings())
     for name in ("seed", "save_dir", "runs_dir", "init", "resume", "dry_run"):
         train_settings.pop(name)
-    for name in ("root", "fsdd_archive", "fsdd_url", "test_speaker", "protocol"):
+    for name in ("root", "fsdd_archive", "fsdd_url", "test_speaker", "split"):
         train_settings["data"].pop(name)
     chain = settings.chain(recording=False)
     facts = [
@@ -363,7 +363,7 @@ def speaker_fold(settings: EvaluationSettings, clips: Clips, name: str) -> ClipR
         print(f"{name}: taken from {saved}", flush=True)
         return done
     print(f"{name}: training without this speaker", flush=True)
-    data = dataclasses.replace(settings.data, protocol="speaker", test_speaker=name)
+    data = dataclasses.replace(settings.data, split="speaker", test_speaker=name)
     runs = folder.parent / "runs" / f"{folder.name}-{key}"
     train(settings.train_settings(data=data, save_dir=folder, runs_dir=runs, resume=True))
     decision = dataclasses.replace(settings.decision, models_dir=folder)

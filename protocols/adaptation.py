@@ -84,7 +84,7 @@ def adapted(settings: EvaluationSettings, own: Clips, name: str) -> Predictor:
     write_own(own, folder / "own")
     data = dataclasses.replace(
         settings.data,
-        protocol="speaker",
+        split="speaker",
         test_speaker=name,
         corpora=f"{settings.data.corpora},own",
         own_dir=folder / "own",

@@ -98,6 +98,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         )
     try:
         content.pop("format")
+        if content["features"].get("mel_scale") == "slaney":  # a setting once, now always so
+            content["features"].pop("mel_scale")
         content |= {
             "labels": tuple(content["labels"]),
             "audio": config.AudioSettings(**content["audio"]),

@@ -92,13 +92,14 @@ def test_every_stage_is_returned_float32_and_as_long_as_the_recording():
     assert all(value >= 0 for value in cleaned.stage_ms.values())
 
 
-@pytest.mark.parametrize("phase, order", [("zero", 2), ("zero", 4), ("minimum", 4)])
-def test_high_pass_has_the_response_of_a_butterworth_filter(phase, order):
-    chosen = CleaningSettings(highpass_phase=phase, highpass_order=order, highpass_hz=100)
+@pytest.mark.parametrize("phase", ["zero", "minimum"])
+def test_high_pass_has_the_response_of_a_butterworth_filter(phase):
+    chosen = CleaningSettings(highpass_phase=phase, highpass_hz=100)
     power = 2 if phase == "zero" else 1  # forwards and backwards squares the response
     for hertz in (25, 50, 100, 200, 1000):
         tone = np.sin(2 * np.pi * hertz * np.arange(2 * RATE) / RATE).astype(np.float32)
         middle = audio_cleaning.high_pass(tone, RATE, chosen)[RATE // 2 : -RATE // 2]
+        order = audio_cleaning.HIGHPASS_ORDER
         expected = (1 + (100 / hertz) ** (2 * order)) ** (-power / 2)  # Butterworth, 1930
         assert audio_io.rms(middle) * np.sqrt(2) == pytest.approx(expected, rel=0.03, abs=1e-4)
 

@@ -30,9 +30,8 @@ def largest_relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("clip", [noise(0), noise(1), spoken()], ids=["noise", "noise2", "vowel"])
-@pytest.mark.parametrize("scale", ["slaney", "htk"])
-def test_mel_spectrogram_agrees_with_librosa(clip, scale):
-    chosen = config.FeaturesSettings(mel_scale=scale)
+def test_mel_spectrogram_agrees_with_librosa(clip):
+    chosen = config.FeaturesSettings()
     front_end = FrontEnd(chosen, RATE)
     ours = front_end.mel_scale(front_end.power(torch.from_numpy(clip)[None]))[0].numpy()
     theirs = librosa.feature.melspectrogram(
@@ -43,7 +42,6 @@ def test_mel_spectrogram_agrees_with_librosa(clip, scale):
         n_mels=chosen.n_mels,
         fmin=chosen.f_min,
         fmax=chosen.f_max,
-        htk=scale == "htk",
         norm="slaney",
         pad_mode="constant",
         power=2.0,

@@ -95,9 +95,9 @@ def test_random_tests_on_a_fifth_of_each_digit_and_speaker(clips, fraction, seed
 
 
 @given(ROWS, FRACTIONS, SEEDS, st.sampled_from(["official", "speaker", "random"]))
-def test_any_set_is_split_without_overlap_or_refused(rows, fraction, seed, protocol):
+def test_any_set_is_split_without_overlap_or_refused(rows, fraction, seed, chosen):
     clips = labelled(*map(np.array, zip(*rows, strict=True)))
-    data = config.DataSettings(protocol=protocol, validation_fraction=fraction, test_speaker="a")
+    data = config.DataSettings(split=chosen, validation_fraction=fraction, test_speaker="a")
     try:
         split = make_split(clips, data, seed)
     except config.UserError:

@@ -147,7 +147,7 @@ def test_init_starts_from_trained_weights(tones, tmp_path):
         )
     )
     assert again["models"]["cnn"]["validation_accuracy"] > 0.8
-    with pytest.raises(config.UserError, match="another width"):
+    with pytest.raises(config.UserError, match="another size"):
         train(
             train_settings(
                 tones,
@@ -244,7 +244,7 @@ def test_cuda_asked_for_and_absent(tones, tmp_path):
 
 def test_resume_of_other_settings_is_refused(tones, tmp_path):
     train(train_settings(tones, tmp_path, "--training.epochs", "1", "--models", "cnn"))
-    with pytest.raises(config.UserError, match="made with these settings"):
+    with pytest.raises(config.UserError, match=r"--training.epochs is 1 there and 2 here"):
         train(
             train_settings(tones, tmp_path, "--training.epochs", "2", "--models", "cnn", "--resume")
         )

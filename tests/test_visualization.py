@@ -166,7 +166,7 @@ def test_proportions_grow_with_their_groups(tmp_path):
 
 
 def test_ablation(tmp_path):
-    changes = {"noise": -2.1, "room": 0.3, "mixup": 0.0}
+    changes = {"noise": -2.1, "room": 0.3, "trim": 0.0}
     assert size_of(visualization.plot_ablation(changes, tmp_path / "a.png", "noise is worth most"))
 
 

@@ -1,5 +1,6 @@
 """Untrained networks, made-up recordings and settings for the tests of the evaluation."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -36,6 +37,27 @@ def save_networks(folder, names=("cnn", "rnn"), seed=0, **record):
             ),
         )
     return folder
+
+
+def checkpoint(name: str = "cnn", **changes) -> Checkpoint:
+    """A checkpoint of random weights, with `changes` to its fields."""
+    torch.manual_seed(len(name))
+    arguments = {"width": 16}
+    weights = models.create_model(name, 40, **arguments).state_dict()
+    return dataclasses.replace(
+        Checkpoint(
+            name,
+            arguments,
+            weights,
+            config.AudioSettings(),
+            config.FeaturesSettings(),
+            temperature=1.5,
+            threshold=0.3,
+            vote_threshold=0.4,
+            record={"seed": 1},
+        ),
+        **changes,
+    )
 
 
 def wake(network):

@@ -1,1 +1,1 @@
-"""What a training run is made of: settings, batches, the steps of one network."""
+"""What a training run is made of: settings, its folder, batches, the steps of one network."""

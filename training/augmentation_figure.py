@@ -18,7 +18,7 @@ import config
 import utils
 import visualization
 from audio_augmentation import PARTS, Augmenter
-from audio_feature_extraction import FrontEnd, fit_duration, normalize_level
+from audio_feature_extraction import FrontEnd, prepare_clip
 from synthesis import espeak
 
 
@@ -46,28 +46,26 @@ def run(settings: FigureSettings) -> None:
         )
     else:
         waveform, _ = audio_io.read_audio(settings.clip, rate)
-    clip = fit_duration(
-        normalize_level(waveform, settings.audio.level_dbfs), settings.audio.clip_samples
-    )
-    pictures = {
-        part: _picture(clip, part, settings)
+    clip = prepare_clip(waveform, settings.audio)
+    features = {
+        part: features_under(clip, part, settings)
         for part in ("as it is", *PARTS)
-        if part not in ("recorded", "mixup")
-    }  # want a folder; blend pictures
-    visualization.plot_augmentations(pictures, settings.output)
+        if part != "recorded"  # wants a folder of noise
+    }
+    visualization.plot_augmentations(features, settings.output)
     print(f"written: {settings.output}")
 
 
-def _picture(clip: np.ndarray, part: str, settings: FigureSettings) -> np.ndarray:
+def features_under(clip: np.ndarray, part: str, settings: FigureSettings) -> np.ndarray:
     """Features, float32 (n_features, frames), of the clip under one part alone."""
     strengths = {name: float(name == part) for name in PARTS}
     alone = dataclasses.replace(settings.augmentation, **strengths)
     front_end = FrontEnd(settings.features, settings.audio.sample_rate)
     augmenter = Augmenter(alone, settings.audio.sample_rate, seed=settings.seed)
-    others = [clip[::-1]] * 7  # what babble and halves are made of
+    others = [clip[::-1]] * 7  # what babble and spliced negatives are made of
     clips, _ = augmenter.waveforms(torch.from_numpy(np.stack([clip, *others])), torch.arange(8))
     power = augmenter.spectrograms(front_end.power(clips))
-    return augmenter.masked(front_end.from_power(power))[0].numpy()
+    return augmenter.spec_augmented(front_end.from_power(power))[0].numpy()
 
 
 if __name__ == "__main__":

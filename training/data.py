@@ -1,6 +1,6 @@
-"""The batches of a training run: shuffled, augmented, turned into features, made ahead of need.
+"""The batches of a training run: shuffled, augmented, turned into features, prefetched.
 
-Every network of a run learns from the same batches, so a clip is augmented once for all of them.
+Every network of a run trains on the same batches, so a clip is augmented once for all of them.
 Every epoch draws its random numbers from the seed and its own number; so a run that was killed goes
 on from the last whole epoch and ends at the weights of an unbroken one.
 """
@@ -26,7 +26,7 @@ from audio_feature_extraction import FrontEnd
 from training.settings import TrainingData, TrainSettings
 
 PREFETCH = 4
-"""Batches made ahead of the networks: evens out the fast and the slow ones."""
+"""Batches begun before they are asked for: evens out the fast and the slow ones."""
 CALIBRATION_SNR_DB = 5.0
 """dB. Least signal-to-noise ratio of the clips that confidence is calibrated on."""
 EVALUATION_BATCH = 256
@@ -55,9 +55,9 @@ def pick_device(settings: config.TrainingSettings) -> str:
 def compute_thread(settings: config.TrainingSettings) -> ThreadPoolExecutor:
     """One thread for a series of computations that runs beside others.
 
-    PyTorch's own threads wait for each other by spinning, and lanes that share cores would stand
-    still; each lane therefore computes with `training.threads`, one by default. Numbers below 1e-38
-    count as zero: filters leave such tails, a hundred times slower.
+    PyTorch's own threads wait for each other by spinning, and computations that share cores would
+    stand still; each therefore uses `training.threads`, one by default. Numbers below 1e-38 count
+    as zero: filters leave such tails, a hundred times slower.
     """
 
     def start() -> None:
@@ -91,7 +91,7 @@ class TrainLoader:
             training_data,
         )
         clips = np.arange(len(training_data.training))
-        self.shown = (
+        self.rows = (
             clips if training_data.repeats is None else np.repeat(clips, training_data.repeats)
         )
         self.device = pick_device(self.settings)
@@ -122,7 +122,7 @@ class TrainLoader:
     @property
     def steps(self) -> int:
         """Optimiser steps in an epoch."""
-        batches = len(self.shown) // self.settings.batch_size or 1
+        batches = len(self.rows) // self.settings.batch_size or 1
         if self.train_settings.dry_run:
             batches = min(batches, 2)
         return max(1, batches // self.settings.accumulation)
@@ -137,7 +137,7 @@ class TrainLoader:
         Yields features, float32 (batch, n_features, frames), and target probabilities, float32
         (batch, classes), both on the training device.
         """
-        order = np.random.default_rng((self.train_settings.seed, number)).permutation(self.shown)
+        order = np.random.default_rng((self.train_settings.seed, number)).permutation(self.rows)
         size = min(self.settings.batch_size, len(order))
         self.augmenter.reseed(self.train_settings.seed * 100_003 + number)
         return prefetch(
@@ -151,11 +151,11 @@ class TrainLoader:
         labels = torch.from_numpy(self.training_data.training_labels[rows]).to(self.device)
         clips, labels = self.augmenter.waveforms(clips, labels)
         power = self.augmenter.spectrograms(self.front_end.power(clips))
-        features = self.augmenter.masked(self.front_end.from_power(power))
+        features = self.augmenter.spec_augmented(self.front_end.from_power(power))
         targets = F.one_hot(labels, config.N_CLASSES).float()
         smooth = self.settings.label_smoothing
         targets = targets * (1 - smooth) + smooth / config.N_CLASSES
-        return self.augmenter.mixed(features, targets)
+        return features, targets
 
     def _waveforms(self, windows: np.ndarray) -> Tensor:
         """int16 windows as float32 in [-1, 1] on the device."""
@@ -167,9 +167,9 @@ class TrainLoader:
             yield self.front_end(clips), labels
 
     def calibration(self) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """Validation clips as answers hear them, at every tempo, and their class indices.
+        """Validation clips with the test-time augmentation of recognition, and their labels.
 
-        Clean takes of known speakers are too easy to tell how sure to be of a stranger, and noise
+        Clean takes of known speakers are too easy to calibrate confidence in unseen ones, and noise
         as loud as the word too hard: every clip comes once as it is and once through the waveform
         augmentation, seeded, with noise of at least :data:`CALIBRATION_SNR_DB`.
         """

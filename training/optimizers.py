@@ -1,4 +1,4 @@
-"""What moves the weights: Muon for the hidden layers' matrices, AdamW for all else."""
+"""The optimizers: Muon for the hidden layers' matrices, AdamW for all else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import config
 
 NARROWEST = 16
-"""Rows and columns that a matrix needs for :class:`Muon`: fewer have hardly a direction to even."""
+"""Rows and columns that a matrix needs for :class:`Muon`; smaller ones go to AdamW."""
 ADAMW_STEP = 0.2
 """Root mean square of a weight's step in AdamW at learning rate 1 (Liu et al. 2025)."""
 

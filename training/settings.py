@@ -27,7 +27,7 @@ class TrainSettings:
     model: config.ModelSettings = field(default_factory=config.ModelSettings)
     training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
     models: tuple[str, ...] = ("cnn", "rnn")
-    """Networks to train, one after another."""
+    """Networks to train, side by side on the same batches."""
     seed: int = 0
     """Rules all randomness: the same seed gives the same weights on the same machine."""
     save_dir: Path = Path("saved_models")
@@ -56,7 +56,7 @@ class TrainingData:
     """The clips of a run, all at one level in one window.
 
     `training` and `validation` are int16 (n, clip_samples), half the memory of float32, and shared
-    by all networks of the run; the digits beside them are int64 (n,) class indices.
+    by all networks of the run; the labels beside them are int64 (n,) class indices.
     """
 
     training: np.ndarray
@@ -79,10 +79,10 @@ def window(clips: Clips, audio: config.AudioSettings) -> np.ndarray:
 
 
 def prepare_data(train_settings: TrainSettings) -> TrainingData:
-    """Load the corpora and split them; made-up speakers are kept apart like real ones.
+    """Load the corpora and split them into training and validation clips.
 
-    A tenth of the synthetic speakers is never trained on: with FSDD's validation takes they
-    choose the epoch, and they are the strangers on which confidence is calibrated.
+    A tenth of the speakers outside FSDD is never trained on: with FSDD's validation takes they
+    choose the epoch, and they are the unseen speakers on which confidence is calibrated.
     """
     data = train_settings.data
     fsdd, extra, corpora = dataset_loader.load_training_clips(

@@ -35,7 +35,7 @@ class Trainer:
     """Trains one network on the batches that it is given, and keeps its best weights."""
 
     def __init__(
-        self, name: str, train_settings: TrainSettings, batches: TrainLoader, folder: Path
+        self, name: str, train_settings: TrainSettings, loader: TrainLoader, folder: Path
     ) -> None:
         self.name, self.train_settings, self.settings, self.folder = (
             name,
@@ -43,8 +43,8 @@ class Trainer:
             train_settings.training,
             folder,
         )
-        self.device, self.epochs, self.steps = batches.device, batches.epochs, batches.steps
-        self.n_features = batches.front_end.n_features
+        self.device, self.epochs, self.steps = loader.device, loader.epochs, loader.steps
+        self.n_features = loader.front_end.n_features
         self.arguments = models.model_arguments(name, train_settings.model)
         torch.manual_seed(train_settings.seed)
         self.network = self._new_network()
@@ -56,9 +56,9 @@ class Trainer:
             self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
         )
         self.optimizers = make_optimizers(self.network, self.settings)
-        half = half_precision(self.device) if self.settings.mixed_precision else None
-        self.half = torch.autocast(self.device, half, enabled=half is not None)
-        self.scaler = torch.amp.GradScaler(self.device, enabled=half is torch.float16)
+        dtype = half_precision(self.device) if self.settings.mixed_precision else None
+        self.autocast = torch.autocast(self.device, dtype, enabled=dtype is not None)
+        self.scaler = torch.amp.GradScaler(self.device, enabled=dtype is torch.float16)
         self.epoch, self.epochs_without_improvement, self.best_loss = 0, 0, math.inf
         self.best: dict[str, Tensor] = copy.deepcopy(self.average.module.state_dict())
         self.history: list[dict[str, float]] = []
@@ -82,7 +82,7 @@ class Trainer:
             self.network.load_state_dict(checkpoint.weights)
         except RuntimeError:
             raise config.UserError(
-                f"{path} has another width; give the same --model settings"
+                f"{path} has another size; give the same --model settings"
             ) from None
 
     @property
@@ -95,10 +95,10 @@ class Trainer:
     @property
     def progress(self) -> str:
         """Loss and accuracy in the epoch so far."""
-        return f"{self.losses / max(self.seen, 1):.3f} {self.right / max(self.seen, 1):.1%}"
+        return f"{self.loss_sum / max(self.seen, 1):.3f} {self.correct / max(self.seen, 1):.1%}"
 
     def _begin_epoch(self) -> None:
-        self.batch, self.seen, self.right, self.losses = 0, 0, 0, 0.0
+        self.batch, self.seen, self.correct, self.loss_sum = 0, 0, 0, 0.0
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
@@ -110,7 +110,7 @@ class Trainer:
         return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
     def train_step(self, features: Tensor, targets: Tensor) -> None:
-        """Learn one batch; every `training.accumulation` of them the weights take a step.
+        """Forward and backward pass; every `training.accumulation` batches an optimizer step.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class Trainer:
         ------
         UserError : the loss became NaN or infinite
         """
-        with self.half:
+        with self.autocast:
             logits = self.network.train()(features).float()
             loss = F.cross_entropy(logits, targets)
         if not torch.isfinite(loss):
@@ -133,8 +133,8 @@ class Trainer:
         self.batch += 1
         if self.batch % self.settings.accumulation == 0:
             self._step(self.epoch * self.steps + self.batch // self.settings.accumulation - 1)
-        self.losses += loss.item() * len(features)
-        self.right += int((logits.argmax(1) == targets.argmax(1)).sum())
+        self.loss_sum += loss.item() * len(features)
+        self.correct += int((logits.argmax(1) == targets.argmax(1)).sum())
         self.seen += len(features)
 
     def _step(self, step: int) -> None:
@@ -165,8 +165,8 @@ class Trainer:
         self.history.append(
             {
                 "epoch": self.epoch,
-                "train_loss": self.losses / self.seen,
-                "train_accuracy": self.right / self.seen,
+                "train_loss": self.loss_sum / self.seen,
+                "train_accuracy": self.correct / self.seen,
                 "validation_loss": validation_loss,
                 "validation_accuracy": validation_accuracy,
                 "learning_rate": self.optimizers[0].param_groups[0]["lr"],
@@ -179,20 +179,20 @@ class Trainer:
     @torch.inference_mode()
     def validate(self, validation: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
         """Loss and accuracy of the averaged weights."""
-        network, loss, right, total = self.average.module.eval(), 0.0, 0, 0
-        for features, digits in validation:
+        network, loss, correct, total = self.average.module.eval(), 0.0, 0, 0
+        for features, labels in validation:
             logits = network(features).float()
-            loss += F.cross_entropy(logits, digits, reduction="sum").item()
-            right += int((logits.argmax(1) == digits).sum())
-            total += len(digits)
-        return loss / total, right / total
+            loss += F.cross_entropy(logits, labels, reduction="sum").item()
+            correct += int((logits.argmax(1) == labels).sum())
+            total += len(labels)
+        return loss / total, correct / total
 
     @torch.inference_mode()
-    def best_logits(self, views: list[Tensor]) -> Tensor:
-        """Logits, float32 (batch, classes), of the best weights: the mean over several views."""
+    def best_logits(self, tempo_augmented: list[Tensor]) -> Tensor:
+        """The best weights' logits, float32 (batch, classes), averaged over the tempos."""
         network = self._new_network()
         network.load_state_dict(self.best)
-        return mean_logits(network.eval(), views).cpu()
+        return mean_logits(network.eval(), tempo_augmented).cpu()
 
     @property
     def state_path(self) -> Path:
@@ -211,7 +211,7 @@ class Trainer:
                     "scaler": self.scaler.state_dict(),
                     "best_loss": self.best_loss,
                     "epoch": self.epoch,
-                    "stale": self.epochs_without_improvement,
+                    "epochs_without_improvement": self.epochs_without_improvement,
                     "history": self.history,
                 },
                 temporary,
@@ -226,5 +226,7 @@ class Trainer:
             getattr(self, part).load_state_dict(state[part])
         for optimizer, its_state in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(its_state)
-        for value in ("best", "best_loss", "epoch", "stale", "history"):
+        if "stale" in state:  # as earlier versions called it
+            state["epochs_without_improvement"] = state["stale"]
+        for value in ("best", "best_loss", "epoch", "epochs_without_improvement", "history"):
             setattr(self, value, state[value])
