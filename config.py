@@ -12,7 +12,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 DIGITS = tuple("0123456789")
 """The labels, in the order of the network's first ten outputs."""
@@ -190,13 +190,10 @@ class SyntheticSettings:
     @classmethod
     def only(cls, **clips: int) -> SyntheticSettings:
         """These clips and no others."""
-        return cls(
-            **{
-                item.name: clips.get(item.name, 0)
-                for item in dataclasses.fields(cls)
-                if item.type == "int"
-            }
-        )
+        counts: dict[str, Any] = {
+            item.name: 0 for item in dataclasses.fields(cls) if item.type == "int"
+        }
+        return cls(**counts | clips)
 
     def __post_init__(self) -> None:
         _within(

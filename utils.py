@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import dataclasses
+import difflib
+import inspect
 import io
+import itertools
 import json
 import os
 import platform
-import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
+import types
+import typing
+import unicodedata
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import config
 
@@ -78,6 +89,16 @@ def commit() -> str:
         return "unknown"
 
 
+def printable(text: object) -> str:
+    """One line that any terminal can show: control characters and broken bytes are escaped."""
+    return "".join(
+        letter
+        if letter.isprintable() or unicodedata.category(letter) == "Zs"
+        else letter.encode("unicode_escape").decode()
+        for letter in str(text)
+    )
+
+
 def run_record() -> dict[str, Any]:
     """What made a result: commit, Python, platform, library versions and command line."""
     versions = {}
@@ -91,6 +112,120 @@ def run_record() -> dict[str, Any]:
         "versions": versions,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command line, as the help shows it."""
+
+    flag: str
+    value: str
+    """What it takes: INT, PATH, {on,off}; empty for a switch."""
+    text: str
+    default: Any = None
+    positional: bool = False
+    required: bool = False
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, ("" if self.positional else self.flag, self.value)))
+
+    def lines(self, width: int) -> list[str]:
+        """Its name and, in a second column, what it does."""
+        text = self.text + (" (required)" if self.required else "")
+        if self.default not in (None, (), "") and self.default is not False:
+            text += f" (default: {_shown(self.default)})"
+        return _columns(str(self), text, width)
+
+
+def _columns(name: str, text: str, width: int) -> list[str]:
+    """A name, and a text that is wrapped beside it, or below where the name is long."""
+    indent = " " * 28
+    wrapped = textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent)
+    if len(name) > 24 or not wrapped:
+        return [f"  {name}", *wrapped]
+    return [f"  {name:26}{wrapped[0].strip()}", *wrapped[1:]]
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _value(hint: Any) -> str:
+    """What an option of this type takes, in a word."""
+    inner = [item for item in typing.get_args(hint) if item is not type(None)]
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return "|".join(map(_value, inner))
+    if origin is Literal:
+        return "{" + ",".join(map(str, inner)) + "}"
+    if origin is tuple:
+        return " ".join("..." if item is Ellipsis else _value(item) for item in inner)
+    return {bool: "", int: "INT", float: "FLOAT", Path: "PATH"}.get(hint, "TEXT")
+
+
+def _field_texts(settings: type) -> dict[str, str]:
+    """The text under each field of a dataclass, in one line."""
+    texts = {}
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
+    for item, text in itertools.pairwise(ast.iter_child_nodes(tree)):
+        if isinstance(item, ast.AnnAssign) and isinstance(text, ast.Expr):
+            texts[ast.unparse(item.target)] = " ".join(ast.literal_eval(text.value).split())
+    return texts
+
+
+def options(settings: type, group: str = "") -> tuple[list[Option], dict[str, type]]:
+    """The options of a dataclass's own fields, and its groups of further settings by prefix."""
+    hints = typing.get_type_hints(settings, include_extras=True)
+    texts = _field_texts(settings)
+    own: list[Option] = []
+    groups: dict[str, type] = {}
+    for item in dataclasses.fields(settings):
+        hint, positional = hints[item.name], False
+        if hasattr(hint, "__metadata__"):
+            import tyro
+
+            positional = tyro.conf.Positional in hint.__metadata__
+            hint = hint.__origin__
+        name = item.name.replace("_", "-")
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            groups[f"{group}{name}."] = hint
+            continue
+        required = item.default is item.default_factory is dataclasses.MISSING
+        default = None if item.default is dataclasses.MISSING else item.default
+        flag = f"--{group}[no-]{name}" if default is True else f"--{group}{name}"
+        own.append(
+            Option(flag, _value(hint), texts.get(item.name, ""), default, positional, required)
+        )
+    return own, groups
+
+
+def help_text(settings: type, description: str, everything: bool) -> str:
+    """The help of a script: description and own options; `everything`: those of its groups too."""
+    width = min(100, shutil.get_terminal_size().columns)
+    own, groups = options(settings)
+    named = [
+        str(item) if item.required else f"[{item}]"
+        for item in own
+        if item.required or item.positional
+    ]
+    lines = [f"usage: {Path(sys.argv[0]).name} {' '.join([*named, '[options]'])}", ""]
+    lines += [description.strip(), "", "options:"]
+    for item in own:
+        lines += item.lines(width)
+    lines += _columns("--help", "This text.", width)
+    if not groups:
+        return "\n".join(lines)
+    lines += _columns("--help-all", "The same, with every setting of these groups:", width)
+    for prefix, group in groups.items():
+        about = (inspect.getdoc(group) or "").splitlines()[0]
+        lines += (
+            ["", f"--{prefix}*: {about}"] if everything else _columns(f"--{prefix}*", about, width)
+        )
+        for item in options(group, prefix)[0] if everything else ():
+            lines += item.lines(width)
+    return "\n".join(lines)
 
 
 def parse_arguments(
@@ -107,21 +242,44 @@ def parse_arguments(
     Raises
     ------
     config.UserError : unknown option, unreadable or impossible value
+    SystemExit : help was asked for, and is printed
     """
+    words = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help", "--help-all"} & set(words):
+        print(help_text(settings, description, "--help-all" in words), flush=True)
+        raise SystemExit(0)
     import tyro  # 0.2 s to import: only scripts pay
+    from tyro import _errors  # private, but structured; requirements.txt holds tyro's version
 
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(settings, description=description, args=arguments)
-    except SystemExit as stop:
-        if stop.code in (0, None):
-            print(end="", flush=True)
-            raise
-        # A box: its title says the same as its first line.
-        words = re.sub(r"(?m)^╭.*|For full helptext.*", "", complaint.getvalue())
-        words = re.sub(r"[^\x20-\x7e]+|-{4,}", " ", words)
-        raise config.UserError(" ".join(words.split()) + " (see --help)") from None
+    def refuse(event: Any) -> NoReturn:
+        raise config.UserError(f"{_complaint(event, settings)} (see --help)")
+
+    with _errors.on_parse_error(refuse):
+        return tyro.cli(settings, args=words, add_help=False)
+
+
+def _complaint(event: Any, settings: type) -> str:
+    """What is wrong with a command line, from what tyro tells of it, in one line."""
+    own, groups = options(settings)
+    known = own + [item for prefix, group in groups.items() for item in options(group, prefix)[0]]
+    if hasattr(event, "missing_arguments"):
+        flags = {
+            flag for item in event.missing_arguments for flag in item.arg.lowered.name_or_flags
+        }
+        missing = [f"{item} ({item.text.rstrip('.')})" for item in known if item.flag in flags]
+        return f"missing: {'; '.join(missing)}"
+    if hasattr(event, "tokens"):
+        word = next((word for word in event.tokens if word.startswith("-")), event.tokens[0])
+        names = [item.flag.replace("[no-]", "") for item in known]
+        close = difflib.get_close_matches(word.split("=")[0], names, n=1)
+        return f"{word}: no such option" + (f"; did you mean {close[0]}?" if close else "")
+    argument = getattr(event, "argument", None)
+    flags = set(argument.lowered.name_or_flags) if argument is not None else set()
+    for item in known:
+        if item.flag in flags:
+            value = f" is {event.value!r}: it" if hasattr(event, "value") else ""
+            return f"{item.flag}{value} takes {item.value}"
+    return getattr(event, "message", "this command line can't be read")
 
 
 def main(
@@ -130,8 +288,13 @@ def main(
     """Run a script: read its settings, call it, and end with an exit code instead of a traceback.
 
     Exit codes: 0 done, 1 a :class:`config.UserError` while running, 2 a mistake in the settings,
-    130 stopped by Ctrl-C, 141 stopped because nobody reads the output any more (``| head``).
+    130 stopped by Ctrl-C, 141 stopped because nobody reads the output any more (``| head``), 143
+    stopped by SIGTERM; what was begun is tidied up first.
     """
+    for stream in (sys.stdout, sys.stderr):  # a name that the console can't show ends nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _end)
     mistake = 2
     try:
         chosen = parse_arguments(settings, description)
@@ -140,7 +303,7 @@ def main(
         print(end="", flush=True)
         sys.exit(code)
     except config.UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(mistake)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
@@ -151,5 +314,10 @@ def main(
         sys.exit(141)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        print(f"error: {printable(f'{error.strerror or error}{where}')}", file=sys.stderr)
         sys.exit(1)
+
+
+def _end(signal_number: int, frame: object) -> NoReturn:
+    """Answer SIGTERM with an exception, so that what is begun is tidied up on the way out."""
+    raise SystemExit(128 + signal_number)

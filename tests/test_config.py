@@ -1,7 +1,9 @@
 """Settings check themselves, and the command line refuses what it does not know in one line."""
 
 import dataclasses
+import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 import soundfile
 
 import config
+import utils
+from training.settings import TrainSettings
 
 ROOT = Path(__file__).parent.parent
 GROUPS = [
@@ -57,33 +61,72 @@ def test_impossible_values_are_named_as_they_are_typed(make, word):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--nosuch", "3"], "error: Unrecognized options: --nosuch, 3 (see --help)"),
-        (["--training.epochs", "many"], "training.epochs"),
+        (["--nosuch", "3"], "--nosuch: no such option (see --help)"),
+        (["--sed", "3"], "--sed: no such option; did you mean --seed?"),
+        (["stray"], "stray: no such option"),
+        (["--training.epochs", "many"], "--training.epochs takes INT"),
+        (["--training.epochs"], "--training.epochs takes INT"),
+        (["--augmentation.snr-db", "3"], "--augmentation.snr-db takes FLOAT FLOAT"),
         (["--training.batch-size", "0"], "training.batch-size is 0"),
-        (["--features.kind", "wavelet"], "wavelet"),
+        (["--features.kind", "wavelet"], "'wavelet': it takes {log_mel,mfcc,spectrogram}"),
         (["--models", "nosuch"], "no model named 'nosuch'"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(words, expected):
-    done = subprocess.run(
-        [sys.executable, "train.py", *words], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert expected in done.stderr
+def test_a_mistake_on_the_command_line_is_named_in_one_line(words, expected):
+    with pytest.raises(config.UserError) as mistake:
+        utils.parse_arguments(TrainSettings, "", words)
+    assert expected in str(mistake.value) and "\n" not in str(mistake.value)
 
 
-def test_help_names_every_group():
+def test_a_mistake_ends_a_script_with_one_line_and_exit_code_2():
     done = subprocess.run(
-        [sys.executable, "train.py", "--help"],
+        [sys.executable, "batch_inference.py", "--output", "x.csv", "--workers", "many"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0
-    for option in ("--training.epochs", "--features.n-mels", "--augmentation.vtlp", "--seed"):
-        assert option in done.stdout
+    assert done.returncode == 2
+    assert done.stderr == "error: --workers takes INT (see --help)\n"
+
+
+MAIN = re.compile(r"utils\.main\(run, (\w+), __doc__\)")
+SCRIPTS = [path.stem for path in ROOT.glob("*.py") if MAIN.search(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_is_short_and_help_all_names_every_setting(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    script = importlib.import_module(name)
+    settings = getattr(script, MAIN.search((ROOT / f"{name}.py").read_text(encoding="utf-8"))[1])
+    short, everything = (utils.help_text(settings, script.__doc__, more) for more in (False, True))
+    assert f"python {name}.py" in short, "an example"
+    for text in (short, everything):
+        named = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
+        assert len(named) == len(set(named)), "each option once"
+        assert "{None}" not in text and "(default: )" not in text and "None)" not in text
+    assert short.count("\n") <= 70 and short.count(".* ") == everything.count(".*:")
+
+
+def test_the_short_help_is_printed_where_the_console_knows_only_ascii():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "batch_inference.py"), "--output", "x.csv", "--help"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: batch_inference.py PATH ... --output PATH [options]\n")
+
+
+def test_help_all_of_training_names_every_field_of_its_groups():
+    text = utils.help_text(TrainSettings, "", everything=True)
+    for group in ("Training", "Features", "Augmentation", "Data"):
+        settings = getattr(config, f"{group}Settings")
+        for item in dataclasses.fields(settings):
+            name = item.name.replace("_", "-")
+            assert f"--{group.lower()}.{name}" in text or f"--{group.lower()}.[no-]{name}" in text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no broken pipes")

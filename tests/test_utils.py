@@ -1,11 +1,95 @@
-"""Files are whole or absent."""
+"""Files are whole or absent; scripts end with a code and a line, whatever happens to them."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import config
 import utils
+
+SCRIPT = """
+import sys, time
+from dataclasses import dataclass
+sys.path.insert(0, {root!r})
+import config, utils
+
+@dataclass(frozen=True)
+class Settings:
+    \"\"\"Nothing much.\"\"\"
+
+    word: str = "x"
+    \"\"\"What to do.\"\"\"
+
+def run(settings):
+    try:
+        if settings.word == "wait":
+            print("waiting", flush=True)
+            time.sleep(60)
+        if settings.word == "fail":
+            raise config.UserError("\u0446\u0438\u0444\u0440\u0430.wav\\r\\x1b[2J: bad")
+        print(settings.word)
+    finally:
+        print("tidied up", flush=True)
+
+if __name__ == "__main__":
+    utils.main(run, Settings, "A script.")
+"""
+
+
+@pytest.fixture
+def script(tmp_path) -> list[str]:
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT.format(root=str(Path(utils.__file__).parent)), encoding="utf-8")
+    return [sys.executable, str(path), "--word"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437"])
+def test_a_name_that_the_console_cannot_show_ends_nothing(script, encoding):
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run([*script, "цифра"], env=environment, capture_output=True, timeout=60)
+    shown = "цифра".encode(encoding, "backslashreplace")
+    assert done.returncode == 0 and done.stdout.split()[0] == shown and done.stderr == b""
+    done = subprocess.run([*script, "fail"], env=environment, capture_output=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.splitlines() == [
+        b"error: " + shown + rb".wav\r\x1b[2J: bad"
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
+def test_sigterm_ends_with_143_after_tidying_up(script):
+    running = subprocess.Popen(
+        [*script, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout.readline() == "waiting\n"
+    running.send_signal(signal.SIGTERM)
+    told, complaint = running.communicate(timeout=60)
+    assert (running.returncode, told, complaint) == (143, "tidied up\n", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("7_ a\u00a0b цифра 😀.wav", "7_ a\u00a0b цифра 😀.wav"),
+        ("a\rb\n\x1b[31m\x07", r"a\rb\n\x1b[31m\x07"),
+        (os.fsdecode(b"\xff.wav") if os.name != "nt" else "\udcff.wav", r"\udcff.wav"),
+        ("safe\u202egpj.wav", r"safe\u202egpj.wav"),
+    ],
+)
+def test_names_are_printed_on_one_line_without_tricks(name, shown):
+    assert utils.printable(name) == shown
+
+
+def test_the_help_knows_each_kind_of_value():
+    own, groups = utils.options(config.AugmentationSettings, "augmentation.")
+    by_flag = {item.flag: str(item) for item in own}
+    assert by_flag["--augmentation.snr-db"] == "--augmentation.snr-db FLOAT FLOAT"
+    assert by_flag["--augmentation.noise-dir"] == "--augmentation.noise-dir PATH" and not groups
 
 
 def test_a_failure_leaves_the_old_file_and_no_scraps(tmp_path):
