@@ -21,6 +21,8 @@ ANSWER_SPAN_S = 1.2
 """s. Segments within such a span are one word; beyond, the one with the most energy is taken."""
 NOISE_S = 0.1
 """s of sound outside the speech that it takes to know the noise."""
+GATE_PADDING_FRAMES = 8
+"""Frames of silence on either side in the gate; noisereduce's own 30,000 samples take 60 ms."""
 CLIPPED = 0.99
 """Amplitude from which a sample counts as clipped."""
 CLIPPED_FRACTION = 1e-3
@@ -220,6 +222,7 @@ def spectral_gate(
         stationary=True,
         prop_decrease=strength,
         n_fft=size,
+        padding=GATE_PADDING_FRAMES * size,
     )
     return np.asarray(gated, dtype=np.float32)
 
