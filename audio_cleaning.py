@@ -23,6 +23,8 @@ HIGHPASS_ORDER = 4
 """Order of the Butterworth high-pass."""
 NOISE_S = 0.1
 """s of sound outside the speech that it takes to know the noise."""
+GATE_PADDING_FRAMES = 8
+"""Frames of silence on either side in the gate; noisereduce's own 30,000 samples take 60 ms."""
 CLIPPED = 0.99
 """Amplitude from which a sample counts as clipped."""
 CLIPPED_FRACTION = 1e-3
@@ -222,6 +224,7 @@ def spectral_gate(
         stationary=True,
         prop_decrease=strength,
         n_fft=size,
+        padding=GATE_PADDING_FRAMES * size,
     )
     return np.asarray(gated, dtype=np.float32)
 

@@ -1,7 +1,7 @@
 """Recognise any number of files: one row for each, in a table.
 
     python batch_inference.py recordings/ --output answers.csv
-    python batch_inference.py a.wav b.flac more/ --output answers.parquet --cleaning.gate auto
+    python batch_inference.py a.wav b.flac more/ --output answers.parquet --cleaning.gate on
     python batch_inference.py clips/ --output answers.jsonl --no-clean     trimmed clips: quicker
 
 Folders are searched to the bottom. The table has the columns path, digit (empty: "no digit"),

@@ -330,8 +330,9 @@ class CleaningSettings:
     """Hz. Corner of the Butterworth high-pass; 0 switches it off."""
     highpass_phase: Literal["zero", "minimum"] = "zero"
     """zero filters forwards and backwards (no delay); minimum is causal."""
-    gate: Literal["auto", "on", "off"] = "off"
-    """Spectral gating: auto gates only below gate-snr-db. See problem.md for what it costs."""
+    gate: Literal["auto", "on", "off"] = "auto"
+    """Spectral gating: auto turns steady noise down where the SNR is below gate-snr-db, and leaves
+    cleaner recordings as they are; on gates all, off none."""
     gate_snr_db: float = 10.0
     """dB. Estimated SNR under which gate auto gates."""
     gate_strength: float = 0.6

@@ -93,7 +93,7 @@ def chains(default: config.CleaningSettings) -> dict[str, config.CleaningSetting
         "no high-pass": other(highpass_hz=0.0),
         "causal high-pass": other(highpass_phase="minimum"),
         "gating on": other(gate="on"),
-        f"gating below {default.gate_snr_db:g} dB": other(gate="auto"),
+        "no gating": other(gate="off"),
         "no voice activity trim": other(vad=False),
         "no cleaning": None,
     }

@@ -7,6 +7,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import noisereduce
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -243,6 +244,25 @@ def test_the_gate_runs_when_it_should_and_lowers_the_noise():
     assert cleaned.gated is cleaned.highpassed, "no sound outside the word to learn the noise from"
 
 
+def test_the_gate_is_automatic_by_default():
+    noisy, quiet = padded(word(), level=0.03), padded(word(), level=1e-4)
+    gated = clean(noisy, RATE)
+    assert audio_io.rms(gated.gated[: RATE // 2]) < 0.6 * audio_io.rms(
+        gated.highpassed[: RATE // 2]
+    )
+    untouched = clean(quiet, RATE)
+    assert untouched.gated is untouched.highpassed
+
+
+def test_the_gate_is_noisereduce_without_its_long_padding():
+    noisy = padded(word(), level=0.03)
+    expected = noisereduce.reduce_noise(
+        y=noisy, sr=RATE, y_noise=noisy[:4000], stationary=True, prop_decrease=0.6, n_fft=256
+    )
+    found = audio_cleaning.spectral_gate(noisy, RATE, noisy[:4000], 0.6)
+    assert audio_io.rms(found - expected) < 0.02 * audio_io.rms(expected)
+
+
 @pytest.mark.parametrize("rate", (8000, 16000, 22050, 32000, 44100, 48000))
 def test_the_span_does_not_depend_on_the_sample_rate(rate):
     recording = audio_io.resample(padded(word(), level=1e-3), RATE, rate)
@@ -352,18 +372,12 @@ def test_strangers_are_heard_whatever_their_level():
     assert len(silent) <= 0.003 * len(paths), silent
 
 
-@needs_fsdd
-def test_a_clip_takes_at_most_3_ms_without_the_gate():
-    clips = [padded(waveform, level=1e-3) for waveform in fsdd(50).values()]
-    clean(clips[0], RATE)
-    times = []
-    for waveform in clips:
-        start, busy = time.perf_counter(), time.thread_time()
-        cleaned = clean(waveform, RATE)
-        # processor time, so that other work on the machine does not count
-        times.append(1000 * (time.thread_time() - busy))
-        assert sum(cleaned.stage_ms.values()) <= 1000 * (time.perf_counter() - start)
-    assert np.median(times) <= 3
+def test_the_stages_times_add_up_to_no_more_than_the_cleaning():
+    recording = padded(word(), level=0.03)
+    start = time.perf_counter()
+    stages = clean(recording, RATE).stage_ms
+    assert set(stages) == {"highpass", "vad", "measure", "gate"}
+    assert 0 < sum(stages.values()) <= 1000 * (time.perf_counter() - start)
 
 
 def test_settings_are_frozen_and_none_means_the_defaults():
