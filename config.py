@@ -379,8 +379,6 @@ class DecisionSettings:
 class LiveSettings:
     """The microphone."""
 
-    device: str | None = None
-    """Input device by number or part of its name; default: the system's."""
     sample_rate: int | None = None
     """Hz asked of the device; by default its own, resampled to the networks' rate."""
     block_ms: int = 20

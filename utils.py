@@ -78,6 +78,14 @@ def commit() -> str:
         return "unknown"
 
 
+def printable(text: str) -> str:
+    """One line that any terminal can show: control characters and broken bytes are escaped."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def run_record() -> dict[str, Any]:
     """What made a result: commit, Python, platform, library versions and command line."""
     versions = {}
