@@ -124,11 +124,11 @@ def test_without_portaudio_the_microphone_is_one_line(tmp_path):
     assert done.stderr.count("\n") == 1 and "apt-get install libportaudio2" in done.stderr
 
 
-def test_without_networks_the_command_is_told(tmp_path):
+def test_without_networks_one_line_says_where_some_are(recognizer, tmp_path):
     audio_io.write_audio(tmp_path / "a.wav", word(), RATE)
-    done = script("--wav", "a.wav", folder=tmp_path)
+    done = script("a.wav", "--decision.models-dir", "nowhere", folder=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and "python train.py" in done.stderr
+    assert done.stderr.count("\n") == 1 and str(MODELS) in done.stderr
 
 
 @pytest.mark.parametrize(
