@@ -161,7 +161,7 @@ def analyze(
     """
     rate = config.AudioSettings.sample_rate
     cleaned = audio_cleaning.clean(audio_io.resample(waveform, sample_rate, rate), rate, settings)
-    heard = bool(cleaned.segments)
+    has_speech = bool(cleaned.segments)
     return RecordingReport(
         source=source,
         sample_rate=sample_rate,
@@ -171,8 +171,8 @@ def analyze(
         dc_offset=round(float(waveform.mean(dtype=np.float64)) if waveform.size else 0.0, 5),
         clipped_fraction=round(audio_cleaning.clipped(waveform), 6),
         noise_floor_dbfs=round(cleaned.noise_floor_dbfs, 1),
-        snr_db=round(cleaned.snr_db, 1) if heard else None,
-        speech_dbfs=round(cleaned.level_dbfs, 1) if heard else None,
+        snr_db=round(cleaned.snr_db, 1) if has_speech else None,
+        speech_dbfs=round(cleaned.level_dbfs, 1) if has_speech else None,
         segments=[(round(start, 3), round(end, 3)) for start, end in cleaned.segments],
         advice=advise(waveform, sample_rate, cleaned),
     ), cleaned

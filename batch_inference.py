@@ -135,7 +135,7 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
 
 def fingerprint(settings: BatchSettings) -> Row:
     """What an earlier run must have in common with this one for its rows to be used."""
-    models = [(path, path.stat()) for path in sorted(settings.decision.models_dir.glob("*.pt"))]
+    models = [(path, path.stat()) for path in settings.decision.network_files()]
     return {
         "clean": settings.clean,
         "cleaning": dataclasses.asdict(settings.cleaning),

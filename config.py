@@ -3,6 +3,10 @@
 Change the number of mel bands, the number of epochs or the strength of the augmentation here, or on
 the command line of any script: ``python train.py --training.epochs 30 --features.n-mels 64``.
 Each group checks its own values; :mod:`utils` turns a mistake into one line.
+
+Relative paths: what is read (trained networks, data, your own clips) is taken from the current
+folder, or, where it is not there, from the program's own folder (:func:`program_path`). What is
+written goes to the current folder.
 """
 
 from __future__ import annotations
@@ -26,6 +30,10 @@ DISPLAY_NAMES = {"cnn": "CNN", "rnn": "BiLSTM"}
 """How networks are called in answers, tables and figures."""
 
 FSDD_URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip"
+
+
+PROGRAM_DIR = Path(__file__).resolve().parent
+"""The program's own folder, which the trained networks come with."""
 
 
 class UserError(Exception):
@@ -61,6 +69,15 @@ def from_environment(variable: str) -> Path | None:
     """The path that an environment variable names, or None where it is unset or empty."""
     value = os.environ.get(variable)
     return Path(value) if value else None
+
+
+def program_path(path: Path) -> Path:
+    """`path` where it exists, else the same in the program's own folder where it exists there.
+
+    So that a script finds what it reads from any working directory; where neither exists, `path`.
+    """
+    beside = PROGRAM_DIR / path
+    return beside if not path.exists() and beside.exists() else path
 
 
 @dataclass(frozen=True)
@@ -362,20 +379,40 @@ class DecisionSettings:
     """When an answer is given, and when "no digit"."""
 
     models_dir: Path = Path("saved_models")
-    """Folder with the trained networks, one .pt file each."""
+    """Folder with the trained networks, one .pt file each; or the file of one network."""
     threshold: float | None = None
     """Confidence below which the answer is "no digit"; by default the one in the model files."""
 
     def __post_init__(self) -> None:
         _within(self, 0, 1, "threshold")
 
+    def network_files(self) -> list[Path]:
+        """The files of the trained networks, sorted by name.
+
+        Raises
+        ------
+        UserError : there are none; the text says where some are, or how to make them
+        """
+        path = program_path(self.models_dir)
+        if path.suffix == ".pt" and path.is_file():
+            return [path]
+        files = sorted(file for file in path.glob("*.pt") if not file.name.startswith("."))
+        if files:
+            return files
+        problem = "no trained networks there" + ("" if path.is_dir() else " (no such folder)")
+        if path.is_file():
+            problem = "is a file, but not a .pt file of a trained network"
+        shipped = PROGRAM_DIR / type(self).models_dir
+        remedy = "make some with: python train.py"
+        if any(shipped.glob("*.pt")):
+            remedy = f"there are some in {shipped}"
+        raise UserError(f"{path}: {problem}; {remedy}")
+
 
 @dataclass(frozen=True)
 class LiveSettings:
     """The microphone."""
 
-    device: str | None = None
-    """Input device by number or part of its name; default: the system's."""
     sample_rate: int | None = None
     """Hz asked of the device; by default its own, resampled to the networks' rate."""
     block_ms: int = 20

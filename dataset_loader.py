@@ -37,7 +37,7 @@ __all__ = [
 OFFICIAL_TEST_TAKES = 5
 """Takes 0 to 4 of each digit and speaker are FSDD's test set, says its README."""
 RANDOM_TEST_FRACTION = 0.2
-"""Share of the clips that the random protocol tests on."""
+"""Share of the clips that the random split tests on."""
 WITHOUT = {
     "fsdd": "NO REAL SPEECH (FSDD): going on with synthetic speakers alone. "
     "Scores will be lower, and mean less.",

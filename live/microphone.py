@@ -29,6 +29,8 @@ NEXT_BLOCK_SECONDS = 2.0
 """s without a block after which a microphone counts as lost."""
 END_SECONDS = 2.0
 """s that closing may take; PortAudio can wait for ever for a sound server that died."""
+WAKE_SECONDS = 1.0
+"""s allowed for the first sound that is not zero: some microphones wake with silence."""
 COMMON_RATES = (48000, 44100, 16000)
 """Hz tried where a device refuses the rate it was asked for and its own."""
 
@@ -244,7 +246,7 @@ class Microphone:
         self._blocks: queue.Queue[tuple[float, np.ndarray]] = queue.Queue(
             max(4, round(1000 * QUEUE_SECONDS / block_ms))
         )
-        self._heard = False
+        self._delivers = False
         self._stream, self.sample_rate = self._open(sample_rate, block_ms)
 
     def _open(self, wanted: int | None, block_ms: int) -> tuple[Any, int]:
@@ -309,7 +311,7 @@ class Microphone:
         ------
         DeviceLost : no sound has come for `NEXT_BLOCK_SECONDS`, or the stream has ended
         """
-        patience = NEXT_BLOCK_SECONDS if self._heard else FIRST_BLOCK_SECONDS
+        patience = NEXT_BLOCK_SECONDS if self._delivers else FIRST_BLOCK_SECONDS
         deadline = time.monotonic() + patience
         while True:
             active = self._stream.active  # asked before the queue: a last block is still delivered
@@ -323,11 +325,23 @@ class Microphone:
                         "sound: unplugged, or the sound server ended"
                     ) from None
                 continue
-            self._heard = True
+            self._delivers = True
             return Block(sound.mean(axis=1, dtype=np.float32), arrived)
 
+    def wait_for_sound(self, seconds: float = WAKE_SECONDS) -> None:
+        """Wait until the microphone delivers, and at most `seconds` more while it gives zeros.
+
+        Raises
+        ------
+        DeviceLost : it delivers nothing at all
+        """
+        block = self.read()
+        deadline = block.arrived + seconds
+        while not block.waveform.any() and block.arrived < deadline:
+            block = self.read()
+
     def discard(self) -> None:
-        """Forget what has been heard and not yet read."""
+        """Forget what has arrived and not yet been read."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._blocks.get_nowait()

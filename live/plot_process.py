@@ -1,6 +1,9 @@
 """Draws comparison plots in a process of its own, so that drawing never holds up listening.
 
-The parent writes pickled jobs to this script's standard input; its end ends the script.
+The parent writes pickled jobs to this script's standard input. That ends when the parent ends, in
+whatever way, on every system, and ends the script. (The worker of a ``ProcessPoolExecutor`` stays
+for ever when its parent is killed, imports torch with the main script, and can't be ended after a
+time before Python 3.14.)
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 WAITING_JOBS = 16
 """Plots that may wait to be drawn, about 5 MB; more are left out while somebody speaks."""
+END_SECONDS = 2.0
+"""s that the process has to tidy up once it is told to end; then it is killed."""
 
 
 class PlotProcess:
@@ -93,8 +98,18 @@ class PlotProcess:
         except (queue.Full, subprocess.TimeoutExpired):
             return False
         finally:
-            if self._process is not None:
-                self._process.kill()
+            self._end()
+
+    def _end(self) -> None:
+        """End the process, which removes the file that it is writing."""
+        if self._process is None:
+            return
+        try:
+            self._process.terminate()
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def _start() -> subprocess.Popen:
@@ -128,11 +143,12 @@ def without_torch(prediction: Prediction) -> SimpleNamespace:
 def main() -> None:
     """Draw what comes in on standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # half a file is removed on the way
     if hasattr(os, "nice"):
         os.nice(15)
     import visualization
 
-    with contextlib.suppress(EOFError):
+    with contextlib.suppress(EOFError, pickle.UnpicklingError):  # the latter: ends within a job
         while True:
             cleaned, rate, prediction, path = pickle.load(sys.stdin.buffer)
             with contextlib.suppress(OSError):  # a full disk: the parent tells

@@ -18,11 +18,11 @@ from live.plot_process import PlotProcess
 from recognition.recognizer import RecognitionResult
 
 PLOT_PATIENCE = 15.0
-"""s that the end of the program waits for plots that are still to be drawn."""
+"""s that a normal end of the program waits for plots that are still to be drawn."""
 
 
 class RecordingStore:
-    """Saves answers in a folder, and clips labelled by the user in its subfolder ``own``.
+    """Saves results in a folder, and clips labelled by the user in its subfolder ``own``.
 
     A disk that is full or read-only is told once, and saving stops; nothing is raised.
 
@@ -87,9 +87,9 @@ class RecordingStore:
         return stem
 
     def label(self, result: RecognitionResult, digit: int) -> Path | None:
-        """Keep the cleaned clip of an answer as a recording of `digit` by the user.
+        """Keep the cleaned clip of a result as a recording of `digit` by the user.
 
-        A second label for the same answer replaces the first. Returns the clip's path, or None
+        A second label for the same result replaces the first. Returns the clip's path, or None
         where it can't be saved, which is told.
         """
         own = self.folder / "own"
@@ -114,13 +114,13 @@ class RecordingStore:
         )
         self.saves = False
 
-    def close(self) -> None:
-        """Let the last plots be drawn, for a while."""
+    def close(self, patience: float = PLOT_PATIENCE) -> None:
+        """Let the last plots be drawn, for at most `patience` s."""
         if self._plots is None:
             return
         if self._plots.waiting > 1:  # one is quick: not worth a word
             self._say(f"drawing {self._plots.waiting} more plots; Ctrl-C leaves them out")
-        finished = self._plots.close(PLOT_PATIENCE)
+        finished = self._plots.close(patience)
         if self._plots.skipped:
             self._say(f"{self._plots.skipped} plots were left out: the answers came too quickly")
         elif not finished:

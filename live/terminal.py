@@ -121,7 +121,10 @@ def quiet_libraries() -> Iterator[None]:
         yield
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    with os.fdopen(kept, "w", buffering=1, encoding="utf-8", errors="replace") as replacement:
+    encoding = getattr(original, "encoding", None) or "utf-8"
+    with os.fdopen(
+        kept, "w", buffering=1, encoding=encoding, errors="backslashreplace"
+    ) as replacement:
         sys.stderr = replacement
         os.dup2(nowhere, 2)
         try:

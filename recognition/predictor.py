@@ -76,19 +76,12 @@ class Predictor:
     ) -> None:
         settings = settings or config.DecisionSettings()
         if names is None:
-            names = tuple(
-                path.stem
-                for path in sorted(settings.models_dir.glob("*.pt"))
-                if not path.name.startswith(".")
-            )
-        if not names:
-            raise config.UserError(
-                f"{settings.models_dir}: no trained networks there; make them with: python train.py"
-            )
-        self.checkpoints = {
-            name: load_checkpoint(settings.models_dir / f"{name}.pt") for name in names
-        }
-        self.names = list(names)
+            files = settings.network_files()
+        else:
+            folder = config.program_path(settings.models_dir)
+            files = [folder / f"{name}.pt" for name in names]
+        self.checkpoints = {path.stem: load_checkpoint(path) for path in files}
+        self.names = list(self.checkpoints)
         self.audio = self.checkpoints[self.names[0]].audio
         for name, checkpoint in self.checkpoints.items():
             if checkpoint.audio != self.audio:

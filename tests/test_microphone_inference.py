@@ -18,7 +18,7 @@ import utils
 from audio_io import Recording
 from live.plot_process import PlotProcess
 from live.recording_store import RecordingStore, append_line, next_take
-from microphone_inference import LiveScriptSettings, as_digit, microphone_recording
+from live.session import LiveScriptSettings, as_digit, microphone_recording
 from recognition.recognizer import RecognitionResult, Recognizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,17 +95,40 @@ def test_files_are_answered_without_portaudio(recognizer, tmp_path):
     assert len(list((tmp_path / "live_recordings").glob("*_clean.wav"))) == 2
 
 
+def test_the_sample_recording_and_a_folder_are_recognised_by_name_alone(recognizer, tmp_path):
+    (tmp_path / "folder" / "below").mkdir(parents=True)
+    shutil.copy(ROOT / "docs" / "seven.wav", tmp_path / "folder" / "below")
+    audio_io.write_audio(tmp_path / "folder" / "noise.wav", np.zeros(RATE, np.float32), RATE)
+    sample = str(ROOT / "docs" / "seven.wav")
+    done = script(sample, "folder", "--no-save", *WITH_MODELS, folder=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    shown = [line for line in done.stdout.splitlines() if not line.startswith("  ")]
+    assert [line.split(": ")[1].split()[0] for line in shown] == ["7", "7", "no"]
+    quiet = script(sample, "folder", "--no-save", "--quiet", *WITH_MODELS, folder=tmp_path)
+    assert [line.split(": ")[1] for line in quiet.stdout.splitlines()] == ["7", "7"]
+
+
+def test_a_name_with_control_characters_is_printed_escaped(recognizer, tmp_path):
+    if sys.platform == "win32":
+        pytest.skip("no such names on Windows")
+    name = "a\x1b[31m\nb.wav"
+    shutil.copy(ROOT / "docs" / "seven.wav", tmp_path / name)
+    done = script(name, "no\x1bsuch.wav", "--no-save", *WITH_MODELS, folder=tmp_path)
+    assert done.stdout.count("\n") == 1 and r"a\x1b[31m\nb.wav: 7" in done.stdout
+    assert done.stderr == "error: no\\x1bsuch.wav: no such file\n"
+
+
 def test_without_portaudio_the_microphone_is_one_line(tmp_path):
     done = script(sabotage=NO_PORTAUDIO, folder=tmp_path)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "apt-get install libportaudio2" in done.stderr
 
 
-def test_without_networks_the_command_is_told(tmp_path):
+def test_without_networks_one_line_says_where_some_are(recognizer, tmp_path):
     audio_io.write_audio(tmp_path / "a.wav", word(), RATE)
-    done = script("--wav", "a.wav", folder=tmp_path)
+    done = script("a.wav", "--decision.models-dir", "nowhere", folder=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.count("\n") == 1 and "python train.py" in done.stderr
+    assert done.stderr.count("\n") == 1 and str(MODELS) in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -284,11 +307,12 @@ def test_a_plot_process_that_dies_stops_nothing(answer, tmp_path):
     assert not worker.close(2)
 
 
-def test_device_on_top_or_in_its_group_is_the_same():
+def test_files_are_named_with_or_without_their_option_and_a_device_in_one_place_only():
     parse = utils.parse_arguments
-    top = parse(LiveScriptSettings, "", ["--device", "usb", "--wav", "a.wav", "b.wav"])
-    assert top.device == "usb" and top.wav == (Path("a.wav"), Path("b.wav"))
-    assert parse(LiveScriptSettings, "", ["--live.device", "usb"]).live.device == "usb"
+    settings = parse(LiveScriptSettings, "", ["a.wav", "--device", "usb", "--wav", "b.wav", "c"])
+    assert settings.device == "usb" and settings.sources == ("a.wav", "b.wav", "c")
+    with pytest.raises(config.UserError):
+        parse(LiveScriptSettings, "", ["--live.device", "usb"])
     assert not parse(LiveScriptSettings, "", []).continuous
 
 

@@ -75,7 +75,8 @@ def test_the_surer_network_wins():
     assert vote({"a": sure, "b": unsure}).argmax() == 3
 
 
-def test_missing_and_empty_folders_name_the_command(tmp_path):
+def test_missing_and_empty_folders_name_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "PROGRAM_DIR", tmp_path / "program")
     with pytest.raises(config.UserError, match="python train.py"):
         predictor(tmp_path)
     with pytest.raises(config.UserError, match="no such model file"):

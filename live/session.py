@@ -1,0 +1,162 @@
+"""What all ways of listening share: settings, networks, terminal, store, the last result."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import tyro
+
+import config
+import utils
+from audio_io import Recording
+from live import microphone
+from live.recording_store import RecordingStore
+from live.terminal import Keyboard, Terminal
+from recognition.recognizer import RecognitionResult, Recognizer
+
+
+@dataclass(frozen=True)
+class LiveScriptSettings:
+    """How to listen."""
+
+    files: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Sound files and folders to recognise instead of the microphone."""
+    wav: tuple[str, ...] = ()
+    """The same, as an option."""
+    continuous: bool = False
+    """Hands-free: the end of each word is noticed, no key is pressed."""
+    quiet: bool = False
+    """Print accepted digits only: what is no digit is neither printed nor saved."""
+    json: bool = False
+    """A line of JSON for each answer on standard output."""
+    list_devices: bool = False
+    """List the microphones and end."""
+    device: str | None = None
+    """Microphone by number or part of its name; default: the system's."""
+    timing: bool = False
+    """Show the time that each stage took."""
+    save: bool = True
+    """Save recordings, plots and the log; --no-save keeps only clips that you label."""
+    live: config.LiveSettings = field(default_factory=config.LiveSettings)
+    """The microphone."""
+    cleaning: config.CleaningSettings = field(default_factory=config.CleaningSettings)
+    """What happens to a recording before it goes to the networks."""
+    decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
+    """When an answer is given."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every file and folder that was named."""
+        return (*self.files, *self.wav)
+
+
+class Session:
+    """The networks, the terminal, the store and the last result.
+
+    Attributes
+    ----------
+    recognizer : None until :meth:`load`
+    keyboard : lines typed by the user; None until :meth:`load`, and where files are recognised
+    last : the result shown last, which the user may correct
+    """
+
+    def __init__(self, settings: LiveScriptSettings) -> None:
+        self.settings, self.live = settings, settings.live
+        self.terminal = Terminal()
+        self.recognizer: Recognizer | None = None
+        self.store = RecordingStore(
+            self.live, self.terminal.say, settings.save, hurried=not settings.sources
+        )
+        self.last: RecognitionResult | None = None
+        self.keyboard: Keyboard | None = None
+
+    def load(self) -> None:
+        """Load the networks, if they are not yet, and from then on heed keyboard and Ctrl-C."""
+        if self.recognizer is not None:
+            return
+        started = time.monotonic()
+        self.recognizer = load_recognizer(self.settings)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not self.settings.sources:
+            self.keyboard = Keyboard()
+            self.terminal.say(f"networks loaded in {time.monotonic() - started:.1f} s")
+
+    def open_microphone(self) -> microphone.Microphone:
+        """The microphone of the settings; a context manager."""
+        return microphone.Microphone(
+            self.settings.device, self.live.sample_rate, self.live.block_ms
+        )
+
+    def recognize(self, recording: Recording) -> None:
+        """Recognise a recording, print the result and save it."""
+        self.present(self.recognizer.recognize(recording))
+
+    def present(self, result: RecognitionResult) -> None:
+        """Print a result, then save it; with ``--quiet`` only where it is a digit."""
+        if self.settings.quiet and result.digit is None:
+            return
+        self.last = result
+        self.terminal.clear()
+        print(self._text(result), flush=True)
+        if self.settings.timing:
+            self.terminal.say(result.timing_text())
+        self.store.save(result)
+
+    def _text(self, result: RecognitionResult) -> str:
+        if self.settings.json:
+            return json.dumps(result.as_dict())
+        text = str(result.digit) if self.settings.quiet else result.as_text()
+        if result.recording.source == "microphone":
+            return text
+        return f"{utils.printable(result.recording.source)}: {text}"
+
+    def correct(self, line: str) -> None:
+        """Take the right digit for the last result, as a digit or a word."""
+        digit = as_digit(line)
+        if digit is None:
+            self.terminal.say(f"{line!r} is no digit")
+        elif self.last is None:
+            self.terminal.say("there is no answer to correct yet")
+        else:
+            path = self.store.label(self.last, digit)
+            if path is not None:
+                self.terminal.say(f"kept as your {digit}: {path}")
+
+
+def load_recognizer(settings: LiveScriptSettings) -> Recognizer:
+    """The networks, loaded and warmed up, so that the first answer comes as fast as the next."""
+    import torch
+
+    torch.set_num_threads(1)  # a second thread costs more than it gains on one clip
+    recognizer = Recognizer(settings.decision, settings.cleaning)
+    recognizer.warm_up()
+    return recognizer
+
+
+def microphone_recording(
+    waveform: np.ndarray, sample_rate: int, remarks: tuple[str, ...] = ()
+) -> Recording:
+    """What the microphone gave, with advice where it gave nothing but zeros."""
+    if waveform.size and not waveform.any():
+        remarks += ("nothing but zeros from the microphone: " + microphone.permission_hint(),)
+    return Recording(waveform, sample_rate, "microphone", remarks)
+
+
+def as_digit(text: str) -> int | None:
+    """The digit that "7" or "seven" names; None for anything else."""
+    text = text.strip().lower()
+    names = {
+        **{name: i for i, name in enumerate(config.DIGITS)},
+        **{word: i for i, word in enumerate(config.DIGIT_WORDS)},
+    }
+    return names.get(text)
+
+
+def is_quit(line: str) -> bool:
+    """Whether a typed line means the end."""
+    return line.lower() in ("q", "quit", "exit")
