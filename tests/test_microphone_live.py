@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,10 @@ from virtual_microphone import (  # noqa: F401  pytest finds the fixture by its 
     ROOT,
     LiveScript,
     VirtualMicrophone,
-    hear_ctrl_c,
     speaker_fixture,
     virtual_microphone,
 )
+from waiting import wait_until
 
 import audio_io
 
@@ -104,49 +104,88 @@ def same_files(digits: dict[str, np.ndarray], folder: Path) -> dict[str, int | N
 
 
 def check(answers: list[dict], names: list[str]) -> None:
-    """None lost, none doubled, and at least 97 % right."""
+    """None lost, none doubled, and at most one, or 3 %, wrong."""
     assert len(answers) == len(names)
-    right = [answer["digit"] == truth(name) for answer, name in zip(answers, names, strict=True)]
-    wrong = [name for name, good in zip(names, right, strict=True) if not good]
-    assert statistics.mean(right) >= 0.97, wrong
+    wrong = [
+        name for answer, name in zip(answers, names, strict=True) if answer["digit"] != truth(name)
+    ]
+    assert len(wrong) <= max(1, 0.03 * len(names)), wrong
+
+
+def check_same(answers: list[dict], digits: dict[str, np.ndarray], folder: Path) -> None:
+    """At least 98 % of the answers are those that ``--wav`` gives (of a few, all but one)."""
+    files = same_files(digits, folder)
+    differ = [
+        name for answer, name in zip(answers, digits, strict=True) if answer["digit"] != files[name]
+    ]
+    assert len(differ) <= max(1, 0.02 * len(digits)), differ
 
 
 def milliseconds(answers: list[dict], stage: str) -> list[float]:
     return [answer["timing_ms"][stage] for answer in answers]
 
 
-@pytest.mark.slow
-def test_sixty_digits_hands_free(speaker: VirtualMicrophone, digits, tmp_path):
-    with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
-        live.wait_for("ready:")
-        speaker.play(one_after_another(list(digits.values())), RATE)
-        live.wait_for_answers(CLIPS)
-        time.sleep(1)
-        assert live.interrupt() == 130
-        answers = live.answers
-    check(answers, list(digits))
-    files = same_files(digits, tmp_path / "files")
-    same = [answer["digit"] == files[name] for answer, name in zip(answers, digits, strict=True)]
-    assert statistics.mean(same) >= 0.98
+def first(digits: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    return dict(list(digits.items())[:count])
 
-    waits = sorted(milliseconds(answers, "end_of_speech_to_answer"))
+
+def listen(
+    words: list[str], sound: np.ndarray, answers: int | None, folder: Path, rate: int = RATE
+) -> LiveScript:
+    """Let the script, on a sound system of its own, hear a sound and give so many answers."""
+    folder.mkdir()
+    with (
+        virtual_microphone(44100 if rate == RATE else rate) as speaker,
+        LiveScript(words, speaker.environment, folder) as live,
+    ):
+        live.wait_for("ready:")
+        speaker.play(sound, rate)
+        if answers is not None:
+            live.wait_for_answers(answers)
+        time.sleep(1)  # nothing more may come
+        live.packages = mapped_packages(live)
+        assert live.interrupt() == 130
+    assert not any("Traceback" in line for line in live.messages), live.messages
+    return live
+
+
+def mapped_packages(live: LiveScript) -> set[str]:
+    """Packages of which the running script has loaded a library."""
+    maps = Path(f"/proc/{live.process.pid}/maps").read_text()
+    return set(re.findall(r"/site-packages/(\w+)/", maps))
+
+
+def few_and(many: int, few: int):
+    """A few for every run of the tests, and many for the long run."""
+    return pytest.mark.parametrize("count", [few, pytest.param(many, marks=pytest.mark.slow)])
+
+
+@few_and(60, 10)
+def test_digits_hands_free(digits, tmp_path, count):
+    digits, folder = first(digits, count), tmp_path / "live"
+    live = listen(HANDS_FREE, one_after_another(list(digits.values())), count, folder)
+    check(live.answers, list(digits))
+    check_same(live.answers, digits, tmp_path / "files")
+    waits = milliseconds(live.answers, "end_of_speech_to_answer")
+    computing = milliseconds(live.answers, "computing")
+    assert min(waits) > min(computing) > 0
     print(
         f"end of speech to answer: median {statistics.median(waits):.0f} ms, "
-        f"p95 {waits[int(0.95 * CLIPS)]:.0f} ms; computing "
-        f"{statistics.median(milliseconds(answers, 'computing')):.0f} ms"
+        f"p95 {sorted(waits)[int(0.95 * count)]:.0f} ms; "
+        f"computing {statistics.median(computing):.0f} ms"
     )
-    assert statistics.median(waits) <= 240 + 60
-    assert waits[int(0.95 * CLIPS)] <= 240 + 120
+    assert len(list(folder.glob("*_clean.wav"))) == count
+    assert len((folder / "log.jsonl").read_text().splitlines()) == count
+    assert list(folder.glob("*.png"))
+    assert "torch" in live.packages
+    late = {"matplotlib", "seaborn", "librosa", "pandas", "sklearn", "pyarrow", "tensorboard"}
+    assert not live.packages & late, "loaded before it was needed"
 
-    assert len(list(tmp_path.glob("*_clean.wav"))) == CLIPS
-    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == CLIPS
-    assert list(tmp_path.glob("*.png"))
-    assert not any("Traceback" in line or "lost" in line for line in live.messages)
 
-
-@pytest.mark.slow
-def test_sixty_digits_from_other_sources(digits, tmp_path):
+@few_and(60, 10)
+def test_digits_from_other_sources(digits, tmp_path, count):
     """44.1 and 48 kHz stereo, and pink noise at 20 dB, each on a sound system of its own."""
+    digits = first(digits, count)
     clean = one_after_another(list(digits.values()))
     loud = one_after_another(list(digits.values()), level=0.05)
     noisy = loud + pink(len(loud), 0.05 * 10 ** (-20 / 20))
@@ -156,102 +195,36 @@ def test_sixty_digits_from_other_sources(digits, tmp_path):
         "noise": (44100, stereo(noisy, 44100)),
     }
 
-    def hear(name: str) -> list[dict]:
+    def hear(name: str) -> LiveScript:
         rate, sound = sources[name]
-        folder = tmp_path / name
-        folder.mkdir()
-        with (
-            virtual_microphone(rate) as speaker,
-            LiveScript(
-                [*HANDS_FREE, *NO_PLOTS, "--live.sample-rate", str(rate)],
-                speaker.environment,
-                folder,
-            ) as live,
-        ):
-            live.wait_for(f"({rate} Hz)")
-            speaker.play(sound, rate)
-            time.sleep(2)
-            live.interrupt()
-            return live.answers
+        words = [*HANDS_FREE, *NO_PLOTS, "--live.sample-rate", str(rate)]
+        return listen(words, sound, count, tmp_path / name, rate)
 
     with ThreadPoolExecutor() as pool:
-        for answers in pool.map(hear, sources):
-            check(answers, list(digits))
+        for name, live in zip(sources, pool.map(hear, sources), strict=True):
+            check(live.answers, list(digits))
+            assert any(f"({sources[name][0]} Hz)" in line for line in live.messages)
 
 
-@pytest.mark.slow
-def test_it_is_ready_within_three_seconds(speaker: VirtualMicrophone, tmp_path):
-    waits = []
-    for _ in range(3):
-        with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
-            waits.append(live.wait_for("ready:"))
-    print(f"ready after {min(waits):.1f} s")
-    assert min(waits) <= 3.0
-
-
-def of_process(live: LiveScript) -> tuple[float, float]:
-    """Memory in MB and CPU time in s of the running script."""
-    pages = int(Path(f"/proc/{live.process.pid}/statm").read_text().split()[1])
-    fields = Path(f"/proc/{live.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return pages * 4096 / 1e6, (int(fields[11]) + int(fields[12])) / 100
-
-
-@pytest.fixture(scope="module")
-def three_minutes(digits, tmp_path_factory) -> Iterator[Future]:
-    """15 s of silence, then a digit every four seconds, beside the tests that ask for this.
-
-    Its result: the script, its CPU time in cores while silent, its memory in MB after each digit.
-    """
-    over = threading.Event()
-
-    def listen() -> tuple[LiveScript, float, list[float]]:
-        with (
-            virtual_microphone() as speaker,
-            LiveScript(HANDS_FREE, speaker.environment, tmp_path_factory.mktemp("long")) as live,
-        ):
-            live.wait_for("ready:")
-            _, before = of_process(live)
-            over.wait(15)
-            silent = (of_process(live)[1] - before) / 15
-            memory, end = [], time.monotonic() + 165
-            for clip in list(digits.values()) * 3:
-                speaker.play(clip, RATE)
-                over.wait(4)
-                memory.append(of_process(live)[0])
-                if over.is_set() or time.monotonic() > end:
-                    break
-            live.interrupt()
-            return live, silent, memory
-
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(listen)
-        over.set()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("three_minutes")
-def test_sixty_digits_push_to_talk(speaker: VirtualMicrophone, digits, tmp_path):
-    words = ["--json", "--live.countdown-seconds", "0", "--live.record-seconds", "1.8", *NO_PLOTS]
+@few_and(60, 5)
+def test_digits_push_to_talk(speaker: VirtualMicrophone, digits, tmp_path, count):
+    digits = first(digits, count)
+    words = ["--json", "--live.countdown-seconds", "0", "--live.record-seconds", "2.5", *NO_PLOTS]
     with LiveScript(words, speaker.environment, tmp_path) as live:
         live.wait_for("ready:")
         for number, clip in enumerate(digits.values(), start=1):
             live.type("")
             live.wait_for("speak now", times=number)
-            speaker.play(clip, RATE, wait=False)
+            speaker.play(clip, RATE)
             live.wait_for_answers(number)
         live.type("q")
         assert live.wait() == 0
-        check(live.answers, list(digits))
-    files = same_files(digits, tmp_path / "files")
-    same = [
-        answer["digit"] == files[name] for answer, name in zip(live.answers, digits, strict=True)
-    ]
-    assert statistics.mean(same) >= 0.98
+    check(live.answers, list(digits))
+    check_same(live.answers, digits, tmp_path / "files")
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("three_minutes")
-def test_a_minute_of_silence_and_of_room_noise_is_no_digit(noise_dir, tmp_path):
+@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.slow)])
+def test_silence_and_room_noise_are_no_digit(noise_dir, tmp_path, seconds):
     recordings = [
         path
         for path in audio_io.find_audio(noise_dir)
@@ -262,36 +235,45 @@ def test_a_minute_of_silence_and_of_room_noise_is_no_digit(noise_dir, tmp_path):
     quarters = []
     for path in recordings:
         sound, _ = audio_io.read_audio(path, RATE, max_seconds=200)
-        quarters.append(0.01 / audio_io.rms(sound) * sound[: 15 * RATE])
+        quarters.append(0.01 / audio_io.rms(sound) * sound[: seconds * RATE // 4])
     sounds = {
-        "silence": np.zeros(60 * RATE, np.float32),
+        "silence": np.zeros(seconds * RATE, np.float32),
         "noise": np.concatenate(quarters).astype(np.float32),
     }
 
-    def hear(name: str) -> list[dict]:
-        folder = tmp_path / name
-        folder.mkdir()
-        with (
-            virtual_microphone() as speaker,
-            LiveScript([*HANDS_FREE, *NO_PLOTS], speaker.environment, folder) as live,
-        ):
-            live.wait_for("ready:")
-            speaker.play(sounds[name], RATE)
-            time.sleep(1)
-            live.interrupt()
-            return live.answers
+    def hear(name: str) -> LiveScript:
+        return listen([*HANDS_FREE, *NO_PLOTS], sounds[name], None, tmp_path / name)
 
     with ThreadPoolExecutor() as pool:
-        for answers in pool.map(hear, sounds):
-            assert [answer["digit"] for answer in answers if answer["accepted"]] == []
+        for live in pool.map(hear, sounds):
+            assert [answer["digit"] for answer in live.answers if answer["accepted"]] == []
+
+
+def of_process(live: LiveScript) -> tuple[float, float]:
+    """Memory in MB and CPU time in s of the running script."""
+    pages = int(Path(f"/proc/{live.process.pid}/statm").read_text().split()[1])
+    fields = Path(f"/proc/{live.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return pages * 4096 / 1e6, (int(fields[11]) + int(fields[12])) / 100
 
 
 @pytest.mark.slow
-def test_three_minutes_cost_little(three_minutes: Future):
-    live, silent, memory = three_minutes.result()
+def test_a_long_session_costs_little(speaker: VirtualMicrophone, digits, tmp_path):
+    """15 s of silence cost less than the start did; sixty answers leave nothing in memory."""
+    with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
+        live.wait_for("ready:")
+        _, start = of_process(live)
+        time.sleep(15)
+        silent = of_process(live)[1] - start
+        memory = []
+        for number, clip in enumerate(digits.values(), start=1):
+            speaker.play(clip, RATE)
+            live.wait_for_answers(number)
+            time.sleep(0.5)
+            memory.append(of_process(live)[0])
+        assert live.interrupt() == 130
     growth = max(memory[-3:]) - memory[1]
-    print(f"CPU while silent {100 * silent:.1f} % of a core, memory grew by {growth:.1f} MB")
-    assert silent < 0.25
+    print(f"CPU: start {start:.1f} s, silence {silent:.1f} s; memory grew by {growth:.1f} MB")
+    assert silent < start
     assert growth < 10
     assert len(live.answers) == len(memory)
     assert not any("lost" in line for line in live.messages)
@@ -300,7 +282,7 @@ def test_three_minutes_cost_little(three_minutes: Future):
 def test_zeros_are_told_with_the_permission_to_look_at(speaker: VirtualMicrophone, tmp_path):
     with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
         live.wait_for("nothing but zeros from the microphone so far: see that it is neither muted")
-        live.interrupt()
+        assert live.interrupt() == 130 and live.answers == []
     push = ["--live.countdown-seconds", "0", "--live.record-seconds", "0.5", *NO_PLOTS]
     with LiveScript(push, speaker.environment, tmp_path) as live:
         live.wait_for("ready:")
@@ -360,7 +342,7 @@ def test_a_microphone_lost_for_good_ends_the_script_with_what_was_recorded(
         speaker.play(clips[0], RATE)
         time.sleep(0.5)
         speaker.kill()
-        assert live.wait(60) == 1
+        assert live.wait() == 1
     assert sum("trying again" in line for line in live.messages) == 3
     assert live.messages[-1].startswith("error:") and "gave up" in live.messages[-1]
     assert not any("Traceback" in line or "Expression" in line for line in live.messages)
@@ -381,20 +363,49 @@ def test_a_wrong_device_is_one_line_before_anything_is_loaded(speaker: VirtualMi
     assert "* " in live.lines[0] and "default" in live.lines[0]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", [0.8, 1.4, 2.0, 2.6, 3.5, 4.3, 5.0, 5.7])
-def test_ctrl_c_at_any_moment_leaves_whole_files(
-    speaker: VirtualMicrophone, digits, tmp_path, moment
-):
-    with LiveScript(HANDS_FREE, speaker.environment, tmp_path) as live:
-        player = speaker.play(one_after_another(list(digits.values())[:8]), RATE, wait=False)
-        time.sleep(moment)
-        assert live.interrupt() in (130, -signal.SIGINT)  # the latter before all is loaded
-        player.kill()
+def importing(live: LiveScript) -> None:
+    wait_until(lambda: "numpy" in mapped_packages(live), "numpy is never loaded")
+
+
+def said(text: str) -> Callable[[LiveScript], None]:
+    return lambda live: live.wait_for(text)
+
+
+def answered(number: int) -> Callable[[LiveScript], None]:
+    """An answer is printed before it is saved."""
+    return lambda live: live.wait_for_answers(number)
+
+
+MOMENTS = (importing, said("networks loaded"), said("ready:"), answered(1), answered(3))
+
+
+def test_ctrl_c_at_any_moment_leaves_whole_files(speaker: VirtualMicrophone, digits, tmp_path):
+    """Some scripts listen to the same microphone; each is interrupted at a moment of its own."""
+    sound = one_after_another(list(digits.values())[:4])
+
+    def interrupted(number: int) -> LiveScript:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with LiveScript(HANDS_FREE, speaker.environment, folder) as live:
+            MOMENTS[number](live)
+            # the latter before all is loaded
+            assert live.interrupt() in (130, -signal.SIGINT)
+        return live
+
+    with ThreadPoolExecutor(len(MOMENTS)) as pool:
+        scripts = [pool.submit(interrupted, number) for number in range(len(MOMENTS))]
+        while not all(script.done() for script in scripts):
+            speaker.play(sound, RATE)
+    for number, script in enumerate(scripts):
+        check_whole(script.result(), tmp_path / str(number))
+
+
+def check_whole(live: LiveScript, folder: Path) -> None:
+    """No traceback, no half-written file."""
     assert not any("Traceback" in line for line in live.messages), live.messages
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-    for path in tmp_path.glob("*.wav"):
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    for path in folder.glob("*.wav"):
         assert audio_io.read_audio(path)[0].size
-    log = tmp_path / "log.jsonl"
+    log = folder / "log.jsonl"
     for line in log.read_text().splitlines() if log.exists() else []:
         json.loads(line)

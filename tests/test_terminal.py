@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from virtual_microphone import (  # noqa: F401  pytest finds the fixture by its 
     hear_ctrl_c,
     speaker_fixture,
 )
+from waiting import PATIENCE, wait_until
 
 from live import terminal
 
@@ -65,7 +65,7 @@ def test_the_keyboard_gives_lines_and_then_the_end():
 
 def test_libraries_are_quiet_and_python_is_not(tmp_path):
     code = (
-        "import os, sys, terminal\n"
+        "import os, sys\nfrom live import terminal\n"
         "with terminal.quiet_libraries():\n"
         "    os.write(2, b'ALSA lib pcm.c: underrun\\n')\n"
         "    print('a message', file=sys.stderr)\n"
@@ -109,12 +109,10 @@ def test_the_terminal_is_restored_after_ctrl_c(speaker: VirtualMicrophone, tmp_p
             shown.write(os.read(parent, 4096))
 
     threading.Thread(target=collect, daemon=True).start()
-    deadline = time.monotonic() + 30
-    while b"listening" not in shown.getvalue() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: b"listening" in shown.getvalue(), "it does not listen")
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    time.sleep(0.2)
+    assert process.wait(PATIENCE) == 130
+    wait_until(lambda: shown.getvalue().rstrip().endswith(b"stopped"), "it does not say so")
     assert termios.tcgetattr(child) == before
     text = shown.getvalue().decode()
     assert "dBFS" in text and "Traceback" not in text

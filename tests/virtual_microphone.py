@@ -18,19 +18,18 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import pytest
 import soundfile
+from waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ("pulseaudio", "paplay", "parec", "pactl")
 PACKAGES = "libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils alsa-utils"
-SERVER_START_SECONDS = 20.0
 ALSA_CONFIGURATION = "pcm.!default { type pulse }\nctl.!default { type pulse }\n"
 
 
@@ -104,14 +103,14 @@ class VirtualMicrophone:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + SERVER_START_SECONDS
-        while subprocess.run(
-            ["pactl", "info"], env=self.environment, capture_output=True
-        ).returncode:
-            if time.monotonic() > deadline or self.server.poll() is not None:
-                raise RuntimeError("PulseAudio did not start")
-            time.sleep(0.1)
+        wait_until(self._answers, "PulseAudio did not start")
         self._keep_awake()
+
+    def _answers(self) -> bool:
+        assert self.server.poll() is None, "PulseAudio ended at once"
+        return not subprocess.run(
+            ["pactl", "info"], env=self.environment, capture_output=True
+        ).returncode
 
     def _keep_awake(self) -> None:
         """Listen at low latency: a null sink dozes for 2 s at a time unless asked for less.
@@ -134,12 +133,9 @@ class VirtualMicrophone:
                 stdout=sink,
                 stderr=subprocess.DEVNULL,
             )
-        deadline = time.monotonic() + SERVER_START_SECONDS
-        while not self._control("list", "short", "source-outputs") and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: self._control("list", "short", "source-outputs"), "nobody listens")
         self._control("suspend-sink", "speech", "0")
-        while heard.stat().st_size == 0 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: heard.stat().st_size, "no sound comes")
 
     def _control(self, *words: str) -> bytes:
         """What ``pactl`` prints."""
@@ -236,7 +232,6 @@ class LiveScript:
             "--decision.models-dir",
             str(ROOT / "saved_models"),
         ]
-        self.started = time.monotonic()
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -250,6 +245,8 @@ class LiveScript:
         )
         self.lines: list[str] = []
         self.messages: list[str] = []
+        self._news = threading.Condition()
+        self._ended = 0  # streams of it that have
         self._threads = [
             threading.Thread(target=self._collect, args=pair, daemon=True)
             for pair in ((self.process.stdout, self.lines), (self.process.stderr, self.messages))
@@ -259,45 +256,46 @@ class LiveScript:
 
     def _collect(self, stream: IO[str], lines: list[str]) -> None:
         for line in stream:
-            lines.append(line.rstrip("\n"))
+            with self._news:
+                lines.append(line.rstrip("\n"))
+                self._news.notify_all()
+        with self._news:
+            self._ended += 1
+            self._news.notify_all()
 
     @property
     def answers(self) -> list[dict[str, Any]]:
         """The answers so far (with ``--json``)."""
         return [json.loads(line) for line in list(self.lines)]
 
-    def wait_for(self, text: str, seconds: float = 60.0, times: int = 1) -> float:
-        """Wait until a message holds `text`; returns the s since the start."""
-        deadline = time.monotonic() + seconds
-        while sum(text in line for line in list(self.messages)) < times:
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                raise AssertionError(f"{text!r} did not come: {self.messages} {self.lines}")
-            time.sleep(0.02)
-        return time.monotonic() - self.started
+    def _wait_until(self, happened: Callable[[], bool], what: str) -> None:
+        with self._news:
+            self._news.wait_for(lambda: happened() or self._ended == 2, PATIENCE)
+            assert happened(), f"{what} did not come: {self.messages} {self.lines}"
 
-    def wait_for_answers(self, number: int, seconds: float = 20.0) -> None:
+    def wait_for(self, text: str, times: int = 1) -> None:
+        """Wait until so many messages hold `text`."""
+        self._wait_until(lambda: sum(text in line for line in self.messages) >= times, f"{text!r}")
+
+    def wait_for_answers(self, number: int) -> None:
         """Wait until there are `number` answers."""
-        deadline = time.monotonic() + seconds
-        while len(self.lines) < number:
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                raise AssertionError(f"{len(self.lines)} of {number} answers: {self.messages}")
-            time.sleep(0.02)
+        self._wait_until(lambda: len(self.lines) >= number, f"answer {number}")
 
     def type(self, line: str) -> None:
         """Type a line on its keyboard."""
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def interrupt(self, seconds: float = 40.0) -> int:
+    def interrupt(self) -> int:
         """Press Ctrl-C and wait for the end; returns the exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.wait(seconds)
+        return self.wait()
 
-    def wait(self, seconds: float = 40.0) -> int:
+    def wait(self) -> int:
         """Wait for the end; returns the exit code."""
-        code = self.process.wait(seconds)
+        code = self.process.wait(PATIENCE)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE)
         return code
 
     def __enter__(self) -> LiveScript:

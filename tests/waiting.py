@@ -1,0 +1,21 @@
+"""Waiting in tests: for something to happen, and so long that only what hangs is given up.
+
+How fast anything is depends on the machine and on what else it does, so no test asserts seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+PATIENCE = 120.0 * float(os.environ.get("TEST_PATIENCE", "1"))
+"""s after which something counts as hung; the variable TEST_PATIENCE multiplies it."""
+
+
+def wait_until(happened: Callable[[], object], what: str) -> None:
+    """Look again and again until something has happened; fails with `what` if it never does."""
+    deadline = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.02)
