@@ -26,8 +26,8 @@ import config
 import utils
 from corpora import synthetic
 from corpora.clips import Clips
-from protocols import scoring
-from protocols.robustness import in_noise
+from protocols import tables
+from protocols.noise import in_noise
 from training.settings import TrainingData, TrainSettings, window
 
 VOICES = config.SyntheticSettings.only(espeak_clips=300)
@@ -219,7 +219,7 @@ def write(figures: dict[tuple[str, str], list[float]], folder: Path) -> None:
                 "ratio_to_first": ratio,
             }
         )
-    table = scoring.table(["what", "of that", "median", "from .. to", "ratio"], rows)
+    table = tables.table(["what", "of that", "median", "from .. to", "ratio"], rows)
     print(table)
     utils.write_json(folder / "benchmark.json", {"figures": values, "record": utils.run_record()})
     utils.write_text(folder / "benchmark.md", f"# How fast it is\n\n{table}")

@@ -1,51 +1,175 @@
 """Score the trained networks and their vote; tables, figures and JSON go to results/.
 
-python evaluation.py                              FSDD's official test: summary.md, summary.json
-python evaluation.py --protocol unseen            strangers' clips (UNSEEN_SPEAKERS_DIR)
-python evaluation.py --protocol noise             down to -5 dB, with and without cleaning
-python evaluation.py --protocol reject            other words, silence, hum, clicks, noise
-python evaluation.py --protocol calibration       is 90 % sure right nine times of ten?
-python evaluation.py --protocol speaker           leave one speaker out: trains six times
-python evaluation.py --protocol seeds --models-dirs A B C   several trainings, and their mean
-python evaluation.py --protocol adapt             what three own clips a digit are worth
-python evaluation.py --protocol cleaning          each stage of the cleaning on and off
-python evaluation.py --protocol augmentation      each part of it off in turn: trains often
+python evaluation.py                        FSDD's official test: summary.md, summary.json
+python evaluation.py --protocol unseen      another protocol of those listed below
+python evaluation.py --protocol seeds --models-dirs saved_models models1 models2
 """
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
 
 import utils
-from protocols import ablation, accuracy, adaptation, robustness
-from protocols.common import EvaluationSettings
+from corpora.clips import Clips
+from protocols import (
+    ablation,
+    adaptation,
+    calibration,
+    noise,
+    rejection,
+    scoring,
+    seeds,
+    speakers,
+    tables,
+)
+from protocols.common import EvaluationSettings, ProtocolReport, about, held_out_clips, trained_on
+from protocols.scoring import ClipResults
+from recognition.predictor import Predictor
 
-PROTOCOLS = {
-    "official": accuracy.official,
-    "seeds": accuracy.seeds,
-    "speaker": accuracy.speaker,
-    "unseen": accuracy.unseen,
-    "noise": robustness.noise,
-    "reject": robustness.reject,
-    "calibration": robustness.calibration,
-    "augmentation": ablation.augmentation,
-    "cleaning": ablation.cleaning,
-    "adapt": adaptation.adapt,
+TIMED_CLIPS = 60
+"""Clips recognised one by one to take the time: enough for a 95th percentile."""
+
+
+def official(settings: EvaluationSettings) -> ProtocolReport:
+    """The official test: the networks and their vote on FSDD's test takes."""
+    predictor = Predictor(settings.decision)
+    held_out = held_out_clips(settings, predictor)
+    recognizer = settings.recognizer(predictor, recording=False)
+    results = scoring.recognize_clips(recognizer, held_out.test, held_out.name)
+    scores = official_scores(results) | {"latency_ms": time_clips(predictor, held_out.test)}
+    groups = {"all": scores["accuracy"], **scores["by_speaker"]}
+    vote = scores["accuracy"]["vote"].value
+    title = f"{held_out.name}: vote {vote:.2%}, {tables.network_accuracies(scores['accuracy'])}"
+    return ProtocolReport(
+        "summary",
+        official_text(held_out.name, predictor, scores),
+        about(settings, predictor) | {"test_set": held_out.name, "clips": len(results)} | scores,
+        tables.accuracy_figure(groups, title),
+        tables.confusion_files(results, held_out.name)
+        | tables.report_files(scores["classification"], held_out.name)
+        | {"wrong.csv": tables.csv(scores["wrong"], index=False)},
+    )
+
+
+def official_scores(results: ClipResults) -> dict[str, Any]:
+    """All scores of the official test, by their names in ``summary.json``."""
+    return {
+        "accuracy": scoring.accuracies(results),
+        "by_speaker": scoring.grouped(results, results.speakers),
+        "no_digit": scoring.answered_no_digit(results),
+        "vote_gain": scoring.vote_gain(results),
+        "calibration_error": scoring.calibration_errors(results),
+        "classification": tables.class_reports(results),
+        "wrong": scoring.wrong_clips(results),
+    }
+
+
+def time_clips(predictor: Predictor, clips: Clips) -> dict[str, float]:
+    """Milliseconds that one clip takes alone, on one thread: median and 95th percentile."""
+    import torch
+
+    chosen = np.linspace(0, len(clips) - 1, min(TIMED_CLIPS, len(clips))).astype(int)
+    waveforms = [clips.waveform(index) for index in chosen]
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        for waveform in waveforms[:3]:
+            predictor.predict(waveform)
+        for waveform in waveforms:
+            start = time.perf_counter()
+            predictor.predict(waveform)
+            times.append(1000 * (time.perf_counter() - start))
+    finally:
+        torch.set_num_threads(threads)
+    return {
+        "median": float(np.median(times)),
+        "p95": float(np.percentile(times, 95)),
+        "clips": len(times),
+    }
+
+
+def official_text(test_set: str, predictor: Predictor, scores: dict[str, Any]) -> str:
+    """The report of the official test as Markdown."""
+    latency, wrong = scores["latency_ms"], scores["wrong"]
+    return "\n".join(
+        [
+            f"# {test_set}: the vote gets {scores['accuracy']['vote'].value:.2%} right\n",
+            trained_on(predictor),
+            "Accuracy in percent with 95 % Wilson intervals; the best digit counts, whatever its "
+            "confidence.\n",
+            tables.accuracy_table("speaker", {"all": scores["accuracy"], **scores["by_speaker"]}),
+            scores["vote_gain"]["statement"] + "\n",
+            f'Answered "no digit" at threshold {predictor.threshold:.3f}: {scores["no_digit"]}.\n',
+            f"Time per clip, one thread, all networks: median {latency['median']:.1f} ms, "
+            f"95th percentile {latency['p95']:.1f} ms ({latency['clips']} clips).\n",
+            "## By digit, vote\n",
+            tables.digit_table(scores["classification"]["vote"]),
+            f"## Clips that a network or the vote got wrong ({len(wrong)})\n",
+            tables.wrong_table(wrong),
+        ]
+    )
+
+
+Protocol = Callable[[EvaluationSettings], ProtocolReport]
+
+PROTOCOLS: dict[str, tuple[Protocol, str]] = {
+    "official": (official, "FSDD's official test takes"),
+    "speaker": (
+        speakers.leave_one_speaker_out,
+        "FSDD, leave one speaker out: trains six times, resumable",
+    ),
+    "unseen": (speakers.unseen, "speakers of other corpora (UNSEEN_SPEAKERS_DIR)"),
+    "noise": (noise.noise, "the official test in noise, 20 to -5 dB, with and without cleaning"),
+    "reject": (
+        rejection.reject,
+        "false-accept rate of out-of-vocabulary words, silence, hum, clicks and noise",
+    ),
+    "calibration": (calibration.calibration, "does a confidence of 90 % mean 90 % right?"),
+    "seeds": (seeds.seeds, "the official test of several trainings, and their mean"),
+    "cleaning": (ablation.cleaning, "each stage of the cleaning switched on and off"),
+    "augmentation": (
+        ablation.augmentation,
+        "each part of the augmentation off in turn: trains once for each",
+    ),
+    "adapt": (adaptation.adapt, "what three clips a digit of a user's own voice are worth"),
 }
+"""Name -> the function that runs the protocol, and a line of help."""
+
+HELP = "\n".join(
+    [__doc__, "Protocols:", *(f"  {name:<14}{line}" for name, (_, line) in PROTOCOLS.items())]
+)
+
+
+class ProgressHandler(logging.Handler):
+    """Prints what the protocols log, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        tqdm.write(self.format(record))
 
 
 def run(settings: EvaluationSettings) -> None:
     """Run the protocol, print its tables, write its files."""
-    started = time.perf_counter()
-    report = PROTOCOLS[settings.protocol](settings)
-    report.data["seconds"] = round(time.perf_counter() - started, 1)
+    log = logging.getLogger("protocols")
+    log.handlers, log.level = [ProgressHandler()], logging.INFO
+    start = time.perf_counter()
+    protocol, _ = PROTOCOLS[settings.protocol]
+    report = protocol(settings)
+    seconds = time.perf_counter() - start
+    report.data["seconds"] = round(seconds, 1)
     print(report.text)
     report.write(settings.results_dir)
     print(
         f"written: {settings.results_dir / report.name}.md, .json, .png and "
-        f"{len(report.extras)} more, in {time.perf_counter() - started:.0f} s"
+        f"{len(report.extras)} more, in {seconds:.0f} s"
     )
 
 
 if __name__ == "__main__":
-    utils.main(run, EvaluationSettings, __doc__)
+    utils.main(run, EvaluationSettings, HELP)

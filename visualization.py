@@ -290,7 +290,7 @@ def plot_ablation(
 
 
 def plot_augmentations(
-    pictures: Mapping[str, np.ndarray],
+    features: Mapping[str, np.ndarray],
     path: Path | str,
     title: str = "One clip under each augmentation",
 ) -> Path:
@@ -298,15 +298,15 @@ def plot_augmentations(
 
     Parameters
     ----------
-    pictures : name -> features, float32 (n_features, frames)
+    features : name of the augmentation -> float32 (n_features, frames)
     """
-    columns, lines = min(4, len(pictures)), -(-len(pictures) // 4)
+    columns, lines = min(4, len(features)), -(-len(features) // 4)
     figure = _figure(3.1 * columns, 0.7 + 2.0 * lines, title)
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in grid[len(pictures) :]:
+    for axes in grid[len(features) :]:
         axes.set_axis_off()
-    for axes, (name, picture) in zip(grid, pictures.items(), strict=False):
-        axes.imshow(picture, origin="lower", aspect="auto", cmap="magma", interpolation="nearest")
+    for axes, (name, values) in zip(grid, features.items(), strict=False):
+        axes.imshow(values, origin="lower", aspect="auto", cmap="magma", interpolation="nearest")
         axes.set_title(name, fontsize=10, loc="left")
         axes.set(xticks=[], yticks=[])
     grid[0].set(xlabel="time", ylabel="band")
@@ -316,13 +316,13 @@ def plot_augmentations(
 def plot_comparison(
     cleaned: Cleaned, sample_rate: int, prediction: Prediction | None, path: Path | str
 ) -> Path:
-    """A recording before and after cleaning, the span of speech, and what each model heard.
+    """A recording before and after cleaning, the span of speech, and each network's posteriors.
 
     Parameters
     ----------
     cleaned : what :func:`audio_cleaning.clean` returned
     sample_rate : Hz of its waveforms
-    prediction : the answer, or None where no model listened: the bars are left out then
+    prediction : the answer, or None where no network was used: the bars are left out then
     """
     figure = _figure(11, 7.6 if prediction else 5.2, _headline(cleaned, prediction))
     bars = [["bars", "bars"]] if prediction else []
@@ -342,14 +342,14 @@ def plot_comparison(
 
 def _headline(cleaned: Cleaned, prediction: Prediction | None) -> str:
     if cleaned.speech_start_s is None:
-        heard = "No speech found"
+        speech = "No speech found"
     else:
-        heard = f"Speech from {cleaned.speech_start_s:.2f} to {cleaned.speech_end_s:.2f} s"
-        heard += f", SNR about {cleaned.snr_db:.0f} dB"
+        speech = f"Speech from {cleaned.speech_start_s:.2f} to {cleaned.speech_end_s:.2f} s"
+        speech += f", SNR about {cleaned.snr_db:.0f} dB"
     if prediction is None:
-        return heard
+        return speech
     answer = "no digit" if prediction.digit is None else f'"{config.DIGIT_WORDS[prediction.digit]}"'
-    return f"Heard {answer} with confidence {prediction.confidence:.0%}. {heard}"
+    return f"Recognised {answer} with confidence {prediction.confidence:.0%}. {speech}"
 
 
 def _draw_waveform(
@@ -391,7 +391,7 @@ def _shade_speech(wave: Axes, spectrogram: Axes, cleaned: Cleaned) -> None:
 
 
 def _draw_posteriors(axes: Axes, prediction: Prediction) -> None:
-    """Grouped bars over the ten digits, one colour a model and one for their vote."""
+    """Grouped bars over the ten digits, one colour for each network and one for their vote."""
     predictions = {
         name: model_prediction.posteriors
         for name, model_prediction in prediction.predictions.items()
@@ -412,6 +412,6 @@ def _draw_posteriors(axes: Axes, prediction: Prediction) -> None:
     _tidy(
         axes,
         ylabel="posterior (%)",
-        title=f"What each model heard; any other sound: {prediction.reject_probability:.0%}",
+        title=f"Posterior of each network; non-digit: {prediction.reject_probability:.0%}",
     )
     axes.legend(frameon=False, fontsize=9)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +15,16 @@ import config
 import dataset_loader
 import utils
 from corpora.clips import Clips
-from protocols import scoring
+from protocols import tables
 from recognition.predictor import Predictor
+from recognition.recognizer import Recognizer
 from training.settings import TrainSettings
 
+logger = logging.getLogger(__name__)
 HELD_OUT_SEED = 1_000_003
-"""Added to the seed for made-up voices that are only scored, so that no training run meets them."""
+"""Added to the seed for synthetic speakers that are only scored: no training run has them."""
 HELD_OUT_DIGITS = config.SyntheticSettings.only(espeak_clips=600)
-"""The test set where FSDD can't be had: 60 made-up speakers."""
+"""The test set where FSDD can't be had: 60 synthetic speakers."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +43,12 @@ class EvaluationSettings:
         "cleaning",
         "adapt",
     ] = "official"
-    """official: FSDD's test takes; speaker: leave one speaker out (trains six times, resumable);
-    unseen: strangers' clips; noise: signal-to-noise ratios; reject: sounds that are no digit;
-    calibration: is 90 % sure right 9 times of 10; seeds: official, for several trained folders;
-    augmentation, cleaning: one part off in turn (augmentation trains for each); adapt: leave one
-    speaker out, then train on with a few of that speaker's clips."""
+    """The question to ask; each is described above."""
     clean: Literal["auto", "on", "off"] = "auto"
-    """Send clips through the cleaning chain; auto does so with strangers' recordings, noise and
+    """Send clips through the cleaning chain; auto does so with unseen speakers, noise and
     non-digits, and leaves FSDD's clips, which are trimmed, as they are."""
     seed: int = 0
-    """Rules the noise, the made-up sounds and, with protocol speaker, the training."""
+    """Decides the noise, the synthetic sounds and, with protocol speaker, the training."""
     results_dir: Path = Path("results")
     """Folder for tables, figures and JSON."""
     models_dirs: tuple[Path, ...] = ()
@@ -57,11 +56,11 @@ class EvaluationSettings:
     unseen_dir: Path | None = field(
         default_factory=lambda: config.from_environment("UNSEEN_SPEAKERS_DIR")
     )
-    """Folder with a subfolder of clips for each corpus of strangers (UNSEEN_SPEAKERS_DIR)."""
+    """Folder with a subfolder of clips for each corpus of unseen speakers (UNSEEN_SPEAKERS_DIR)."""
     non_digits_dir: Path | None = field(
         default_factory=lambda: config.from_environment("NON_DIGITS_DIR")
     )
-    """Folder of other words, named {word}_{speaker}_{take} (NON_DIGITS_DIR)."""
+    """Folder of out-of-vocabulary words, named {word}_{speaker}_{take} (NON_DIGITS_DIR)."""
     noise_dir: Path | None = field(default_factory=lambda: config.from_environment("NOISE_DIR"))
     """Folder of recorded noise that was not used in training (NOISE_DIR)."""
     decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
@@ -90,6 +89,10 @@ class EvaluationSettings:
         use = recording if self.clean == "auto" else self.clean == "on"
         return self.cleaning if use else None
 
+    def recognizer(self, predictor: Predictor, recording: bool) -> Recognizer:
+        """The networks behind the cleaning that whole recordings or trimmed clips get."""
+        return Recognizer(predictor, self.chain(recording))
+
     def train_settings(self, **changes: Any) -> TrainSettings:
         """The training run of these settings."""
         shared = {item.name for item in dataclasses.fields(self)} & {
@@ -100,20 +103,19 @@ class EvaluationSettings:
 
 @dataclass
 class ProtocolReport:
-    """What a protocol found: written as NAME.md, NAME.json and NAME.png, with further files."""
+    """The result of a protocol: written as NAME.md, NAME.json and NAME.png, with further files."""
 
     name: str
     text: str
     data: dict[str, Any]
     figure: Callable[[Path], Any]
-    extras: Mapping[str, str | Callable[[Path], Any]] = field(default_factory=dict)
-    """File name -> its text, or a function that draws it."""
+    extras: tables.Files = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write every file, each atomically."""
         record = {"record": utils.run_record()}
         utils.write_text(folder / f"{self.name}.md", self.text)
-        utils.write_json(folder / f"{self.name}.json", scoring.plain(self.data | record))
+        utils.write_json(folder / f"{self.name}.json", tables.plain(self.data | record))
         self.figure(folder / f"{self.name}.png")
         for name, content in self.extras.items():
             if callable(content):
@@ -123,7 +125,7 @@ class ProtocolReport:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOut:
     """Clips kept from training: the official test and validation takes, and what they are."""
 
     test: Clips
@@ -131,8 +133,8 @@ class Held:
     name: str
 
 
-def held_out_clips(settings: EvaluationSettings, predictor: Predictor) -> Held:
-    """FSDD's official split, or made-up speakers where FSDD can't be had and none was named.
+def held_out_clips(settings: EvaluationSettings, predictor: Predictor) -> HeldOut:
+    """FSDD's official split, or synthetic speakers where FSDD can't be had and none was named.
 
     The validation takes are those of the seed that the networks were trained with.
 
@@ -146,17 +148,16 @@ def held_out_clips(settings: EvaluationSettings, predictor: Predictor) -> Held:
     except config.UserError as error:
         if settings.data.fsdd_archive is not None:
             raise
-        print(
-            f"{'!' * 96}\nWARNING: no FSDD ({error}).\nScored on made-up speakers instead: these "
-            f"figures are not those of the official test.\n{'!' * 96}",
-            flush=True,
+        logger.warning(
+            f"{'!' * 96}\nWARNING: no FSDD ({error}).\nScored on synthetic speakers instead: "
+            f"these figures are not those of the official test.\n{'!' * 96}"
         )
-        made = synthetic_speakers(settings, predictor)
-        return Held(made, made, "synthetic held-out speakers (FSDD not available)")
+        clips = synthetic_speakers(settings, predictor)
+        return HeldOut(clips, clips, "synthetic held-out speakers (FSDD not available)")
     split = dataset_loader.official_split(
         clips, settings.data.validation_fraction, record.get("seed", 0)
     )
-    return Held(clips.subset(split.test), clips.subset(split.validation), "FSDD official test")
+    return HeldOut(clips.subset(split.test), clips.subset(split.validation), "FSDD official test")
 
 
 def synthetic_speakers(
@@ -164,7 +165,7 @@ def synthetic_speakers(
     predictor: Predictor,
     kinds: config.SyntheticSettings | None = None,
 ) -> Clips:
-    """Made-up speakers, of a seed that no training run uses: digits, or what `kinds` asks for.
+    """Synthetic speakers, of a seed that no training run uses: digits, or what `kinds` asks for.
 
     Raises
     ------
@@ -174,21 +175,25 @@ def synthetic_speakers(
         from corpora import synthetic
     except ImportError as error:
         raise config.UserError(
-            f"no made-up speakers: {error}; pip install -r requirements.txt brings what they need"
+            f"no synthetic speakers: {error}; pip install -r requirements.txt brings what they need"
         ) from None
     return synthetic.synthesize(
         kinds or HELD_OUT_DIGITS, settings.seed + HELD_OUT_SEED, predictor.audio.sample_rate, None
     )
 
 
-def unseen_speakers(settings: EvaluationSettings, audio: config.AudioSettings) -> dict[str, Clips]:
-    """Digits by corpus: every folder in the strangers' folder, or that folder itself.
+def load_unseen_speakers(
+    settings: EvaluationSettings, audio: config.AudioSettings
+) -> dict[str, Clips]:
+    """Digits by corpus: every folder in the folder of unseen speakers, or that folder itself.
 
     Raises
     ------
     UserError : no folder named, no such folder, or nothing usable in it
     """
-    folder = needed(settings.unseen_dir, "strangers' clips", "--unseen-dir", "UNSEEN_SPEAKERS_DIR")
+    folder = required_folder(
+        settings.unseen_dir, "unseen speakers' clips", "--unseen-dir", "UNSEEN_SPEAKERS_DIR"
+    )
     corpora = {}
     folders = sorted(
         path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
@@ -197,7 +202,7 @@ def unseen_speakers(settings: EvaluationSettings, audio: config.AudioSettings) -
         try:
             clips = dataset_loader.load_folder(path, audio, corpus=path.name)
         except config.UserError as error:
-            print(f"warning: {error}; left out", flush=True)
+            logger.warning(f"warning: {error}; left out")
             continue
         clips = clips.subset(np.flatnonzero(clips.labels != config.REJECT))
         if len(clips):
@@ -207,7 +212,7 @@ def unseen_speakers(settings: EvaluationSettings, audio: config.AudioSettings) -
     return corpora
 
 
-def needed(folder: Path | None, what: str, option: str, variable: str) -> Path:
+def required_folder(folder: Path | None, content: str, option: str, variable: str) -> Path:
     """The folder a protocol can't do without.
 
     Raises
@@ -215,9 +220,9 @@ def needed(folder: Path | None, what: str, option: str, variable: str) -> Path:
     UserError : it was not named, or there is no such folder
     """
     if folder is None:
-        raise config.UserError(f"no folder of {what} was named: use {option} or set {variable}")
+        raise config.UserError(f"no folder of {content} was named: use {option} or set {variable}")
     if not folder.is_dir():
-        raise config.UserError(f"{folder}: no such folder of {what} ({option}, {variable})")
+        raise config.UserError(f"{folder}: no such folder of {content} ({option}, {variable})")
     return folder
 
 
@@ -244,7 +249,7 @@ def about(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Any]:
 
 
 def trained_on(predictor: Predictor) -> str:
-    """One line for tables: the corpora, and a warning where test takes may have been learned."""
+    """The corpora in one line, with a warning where test takes may have been trained on."""
     records = [checkpoint.record for checkpoint in predictor.checkpoints.values()]
     line = (
         "Trained on "
@@ -255,6 +260,6 @@ def trained_on(predictor: Predictor) -> str:
     if others:
         line += (
             f"\n\n**Warning:** trained with protocol {', '.join(sorted(others))}: FSDD's "
-            "official test takes may have been learned, and scores on them mean little."
+            "official test takes may have been trained on, and scores on them mean little."
         )
     return line + "\n"

@@ -1,4 +1,4 @@
-"""Scores and how sure they are, in plain NumPy: no model, no file, no figure."""
+"""Scores and their uncertainty, from arrays: no model, no file, no figure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
-Z95 = 1.959963984540054
-"""97.5 % point of the normal distribution: two-sided 95 % intervals."""
+import config
+
 CALIBRATION_BINS = 15
 """Equal-width confidence bins, as in Guo et al. (2017)."""
+REPORT_COLUMNS = {"precision": "precision", "recall": "recall", "f1": "f1-score"}
+"""Our names of the columns of a classification report -> scikit-learn's."""
 
 
 @dataclass(frozen=True)
@@ -29,37 +32,17 @@ class Proportion:
         return f"{self.value:.2%} [{self.low:.2%}, {self.high:.2%}] ({self.right}/{self.total})"
 
 
-def wilson_interval(right: int, total: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a binomial proportion (Wilson 1927), not continuity-corrected.
-
-    Unlike the normal approximation it stays inside [0, 1] and is not empty at 100 %.
-
-    Returns
-    -------
-    low, high : in [0, 1]; (nan, nan) where `total` is 0
-
-    Raises
-    ------
-    ValueError : `right` is not between 0 and `total`
-    """
-    if not 0 <= right <= total:
-        raise ValueError(f"{right} of {total} is no proportion")
-    if total == 0:
-        return math.nan, math.nan
-    share, square = right / total, z * z / total
-    centre = (share + square / 2) / (1 + square)
-    half = z * math.sqrt(share * (1 - share) / total + square / (4 * total)) / (1 + square)
-    # exact at the ends, where rounding would leave 1e-17
-    return 0.0 if right == 0 else centre - half, 1.0 if right == total else centre + half
-
-
 def proportion(hits: np.ndarray | Sequence[bool]) -> Proportion:
-    """Share of true values in bool (n,), with its Wilson interval."""
+    """Share of true values in bool (n,), with its Wilson score interval (Wilson 1927).
+
+    Unlike the normal approximation the interval stays inside [0, 1] and is not empty at 100 %.
+    """
     hits = np.asarray(hits, bool)
     right, total = int(hits.sum()), len(hits)
-    return Proportion(
-        right, total, right / total if total else math.nan, *wilson_interval(right, total)
-    )
+    if not total:
+        return Proportion(0, 0, math.nan, math.nan, math.nan)
+    low, high = binomtest(right, total).proportion_ci(confidence_level=0.95, method="wilson")
+    return Proportion(right, total, right / total, float(low), float(high))
 
 
 def macro_average(parts: Sequence[Proportion], same_clips: bool = False) -> Proportion:
@@ -85,94 +68,68 @@ def macro_average(parts: Sequence[Proportion], same_clips: bool = False) -> Prop
     return Proportion(right, total, value, max(0.0, value - below), min(1.0, value + above))
 
 
-def confusion_matrix(spoken: np.ndarray, answered: np.ndarray, n_classes: int = 10) -> np.ndarray:
-    """Count answers by what was spoken.
+def confusion_matrix(labels: np.ndarray, guesses: np.ndarray) -> np.ndarray:
+    """Count guesses by label.
 
     Parameters
     ----------
-    spoken : int (n,), 0 to n_classes - 1
-    answered : int (n,), 0 to n_classes - 1, or -1 where there was no answer
+    labels : int (n,), 0 to 9; at least one
+    guesses : int (n,), 0 to 9, or -1 where no speech was found
 
     Returns
     -------
-    int64 (n_classes, n_classes + 1) : rows spoken, columns answered, the last "no answer"
+    int64 (10, 11) : rows are labels, columns guesses, the last "no speech"
     """
-    spoken, answered = np.asarray(spoken, np.int64), np.asarray(answered, np.int64)
-    if len(spoken) and not (
-        spoken.min() >= 0
-        and spoken.max() < n_classes
-        and answered.min() >= -1
-        and answered.max() < n_classes
-    ):
-        raise ValueError(f"classes must lie between 0 and {n_classes - 1}, answers from -1 on")
-    matrix = np.zeros((n_classes, n_classes + 1), np.int64)
-    np.add.at(matrix, (spoken, np.where(answered < 0, n_classes, answered)), 1)
-    return matrix
+    from sklearn import metrics
+
+    n_digits = len(config.DIGITS)
+    columns = np.where(guesses < 0, n_digits, guesses)
+    return metrics.confusion_matrix(labels, columns, labels=range(n_digits + 1))[:n_digits]
 
 
-def classification_report(matrix: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """Precision, recall, F1 and support by class, their averages, and the accuracy.
+def classification_report(labels: np.ndarray, guesses: np.ndarray) -> dict[str, Any]:
+    """Precision, recall, F1 and support by digit, their averages, and the accuracy.
 
-    A class that was never answered has precision 0, as in scikit-learn's ``zero_division=0``; the
-    averages run over the classes that were spoken.
+    A digit that was never guessed has precision 0.
 
     Parameters
     ----------
-    matrix : int (classes, classes or classes + 1), from :func:`confusion_matrix`
-    labels : names of the classes
+    labels, guesses : as for :func:`confusion_matrix`
 
     Returns
     -------
-    dict : ``classes`` (label -> precision, recall, f1, support), ``macro``, ``weighted`` (the same
+    dict : ``classes`` (digit -> precision, recall, f1, support), ``macro``, ``weighted`` (the same
         three), ``accuracy``, ``total``
     """
-    matrix = np.asarray(matrix)
-    n_classes = len(matrix)
-    hits, support = matrix.diagonal(), matrix.sum(axis=1)
-    precision = hits / np.maximum(matrix[:, :n_classes].sum(axis=0), 1)
-    recall = hits / np.maximum(support, 1)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    columns = {"precision": precision, "recall": recall, "f1": f1}
-    spoken, total = support > 0, int(support.sum())
-    classes = {
-        label: {name: float(values[index]) for name, values in columns.items()}
-        | {"support": int(support[index])}
-        for index, label in enumerate(labels)
-    }
+    from sklearn import metrics
+
+    report = metrics.classification_report(
+        labels,
+        guesses,
+        labels=range(len(config.DIGITS)),
+        target_names=config.DIGITS,
+        output_dict=True,
+        zero_division=0,
+    )
+
+    def scores(row: Mapping[str, float]) -> dict[str, float]:
+        return {name: float(row[key]) for name, key in REPORT_COLUMNS.items()}
+
     return {
-        "classes": classes,
-        "macro": {
-            name: float(values[spoken].mean()) if total else math.nan
-            for name, values in columns.items()
+        "classes": {
+            digit: scores(report[digit]) | {"support": int(report[digit]["support"])}
+            for digit in config.DIGITS
         },
-        "weighted": {
-            name: float(values @ support / total) if total else math.nan
-            for name, values in columns.items()
-        },
-        "accuracy": float(hits.sum() / total) if total else math.nan,
-        "total": total,
+        "macro": scores(report["macro avg"]),
+        "weighted": scores(report["weighted avg"]),
+        "accuracy": float(np.mean(labels == guesses)),
+        "total": len(labels),
     }
-
-
-def report_text(report: Mapping[str, Any], title: str) -> str:
-    """A classification report as a table for the eye."""
-    lines = [title, f"{'':>10}{'precision':>11}{'recall':>9}{'f1':>9}{'support':>9}"]
-    rows = [
-        *report["classes"].items(),
-        *((name, report[name] | {"support": report["total"]}) for name in ("macro", "weighted")),
-    ]
-    for name, row in rows:
-        lines.append(
-            f"{name:>10}{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}"
-            f"{row['support']:>9}"
-        )
-    lines.append(f"{'accuracy':>10}{report['accuracy']:>29.4f}{report['total']:>9}")
-    return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well confidence tells accuracy; arrays of one value a bin, NaN where a bin is empty."""
+    """How well confidence predicts accuracy; arrays hold a value for each bin, NaN if empty."""
 
     error: float
     confidence: np.ndarray
@@ -221,8 +178,8 @@ def mcnemar_exact(first: np.ndarray, second: np.ndarray) -> tuple[int, int, floa
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     discordant = only_first + only_second
-    tail = sum(math.comb(discordant, k) for k in range(min(only_first, only_second) + 1))
-    return only_first, only_second, min(1.0, 2 * tail / 2**discordant)
+    p = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    return only_first, only_second, p
 
 
 def acceptance_threshold(scores: np.ndarray, share: float = 0.95) -> float:

@@ -14,8 +14,8 @@ from corpora.clips import Clips
 
 NOISES = ("white", "pink", "babble", "recorded")
 """Kinds of noise that :func:`make_noise` knows."""
-BABBLE_VOICES = 6
-"""Voices at once: fewer leave words to be understood, many more become steady noise."""
+BABBLE_TALKERS = 6
+"""Talkers at once: fewer leave words to be understood, many more become steady noise."""
 ACTIVE_RANGE_DB = 25.0
 """dB below the loudest 20 ms at which a frame still counts as speech."""
 NON_SPEECH = ("silence", "hum", "clicks", "white noise", "coloured noise")
@@ -23,7 +23,7 @@ NON_SPEECH = ("silence", "hum", "clicks", "white noise", "coloured noise")
 
 
 def speech_rms(waveform: np.ndarray, sample_rate: int) -> float:
-    """RMS amplitude of the frames in which something is said; pauses do not count.
+    """RMS amplitude of the frames with speech; pauses do not count.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def make_noise(
     kind: str,
     length: int,
     random: np.random.Generator,
-    voices: Clips | None = None,
+    talkers: Clips | None = None,
     recordings: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
     """Noise of RMS 1, float64 (length,).
@@ -74,17 +74,17 @@ def make_noise(
     kind : one of :data:`NOISES`
     length : samples
     random : makes it repeatable
-    voices : speech that babble is made of
+    talkers : clips that babble is made of
     recordings : float32 (samples,) each, that recorded noise is cut from
 
     Raises
     ------
-    ValueError : unknown kind, babble without voices, recorded noise without recordings
+    ValueError : unknown kind, babble without talkers, recorded noise without recordings
     """
     if kind in ("white", "pink"):
         noise = coloured_noise(length, 0.5 if kind == "pink" else 0.0, random)
-    elif kind == "babble" and voices is not None and len(voices):
-        noise = np.sum([_talk(length, voices, random) for _ in range(BABBLE_VOICES)], axis=0)
+    elif kind == "babble" and talkers is not None and len(talkers):
+        noise = np.sum([_talker(length, talkers, random) for _ in range(BABBLE_TALKERS)], axis=0)
     elif kind == "recorded" and len(recordings):
         noise = _excerpt(length, recordings, random)
     else:
@@ -103,11 +103,11 @@ def coloured_noise(length: int, slope: float, random: np.random.Generator) -> np
     return noise / max(audio_io.rms(noise), 1e-9)
 
 
-def _talk(length: int, voices: Clips, random: np.random.Generator) -> np.ndarray:
-    """One voice of the babble: clips of RMS 1 end to end, entered somewhere in the middle."""
+def _talker(length: int, talkers: Clips, random: np.random.Generator) -> np.ndarray:
+    """One talker of the babble: clips of RMS 1 end to end, entered somewhere in the middle."""
     parts, total = [], 0
     while total < 2 * length:
-        part = voices.waveform(int(random.integers(len(voices))))
+        part = talkers.waveform(int(random.integers(len(talkers))))
         parts.append(part / max(audio_io.rms(part), 1e-5))
         total += len(part)
     start = int(random.integers(total - length + 1))

@@ -1,15 +1,16 @@
-"""From recordings to answers, and from answers to scores and tables: what every protocol shares."""
+"""From recordings to results, and from results to scores: what every protocol shares."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from tqdm import tqdm
 
 from audio_io import Recording
 from config import display_name
@@ -20,15 +21,15 @@ from recognition.predictor import Prediction
 from recognition.recognizer import Recognizer
 
 CHUNK = 64
-"""Recordings answered at a time: what bounds the memory."""
+"""Recordings recognised at a time: what bounds the memory."""
 
 
 @dataclass(frozen=True)
 class ClipResults:
-    """What was said and what was answered, one value a clip in every array."""
+    """What was spoken and what was recognised, one value a clip in every array."""
 
     labels: np.ndarray
-    """int64 (n,); what was spoken, config.REJECT for no digit."""
+    """int64 (n,); class index of what was spoken, config.REJECT for non-digit."""
     speakers: np.ndarray
     """str (n,)."""
     names: np.ndarray
@@ -38,7 +39,7 @@ class ClipResults:
     confidence: dict[str, np.ndarray]
     """Model name or "vote" -> float64 (n,); posterior of that digit."""
     reject: np.ndarray
-    """float64 (n,); the vote's posterior of "no digit"."""
+    """float64 (n,); the vote's posterior of non-digit."""
     accepted: np.ndarray
     """bool (n,); answered with a digit, at the predictor's threshold."""
 
@@ -51,15 +52,15 @@ class ClipResults:
         return [name for name in self.guesses if name != "vote"]
 
     def right(self, name: str) -> np.ndarray:
-        """Whether the best guess is what was spoken, bool (n,)."""
+        """Whether the best digit is what was spoken, bool (n,)."""
         return self.guesses[name] == self.labels
 
     def score(self) -> np.ndarray:
-        """What a threshold is compared with, float64 (n,): confidence; 0 where "no digit" won."""
+        """What a threshold is compared with, float64 (n,): confidence; 0 where non-digit won."""
         return np.where(self.confidence["vote"] >= self.reject, self.confidence["vote"], 0.0)
 
     def subset(self, mask: np.ndarray) -> ClipResults:
-        """The answers where `mask`, bool (n,), holds, or in the order of indices, int (n,)."""
+        """The results where `mask`, bool (n,), holds, or in the order of indices, int (n,)."""
 
         def pick(value: Any) -> Any:
             if isinstance(value, dict):
@@ -92,7 +93,7 @@ class ClipResults:
 
 
 def join(parts: Sequence[ClipResults]) -> ClipResults:
-    """Several sets of answers of the same models, one after another."""
+    """Several sets of results of the same networks, one after another."""
 
     def column(name: str) -> Any:
         values = [getattr(part, name) for part in parts]
@@ -103,22 +104,26 @@ def join(parts: Sequence[ClipResults]) -> ClipResults:
     return ClipResults(*(column(item.name) for item in dataclasses.fields(ClipResults)))
 
 
-def recognize_clips(recognizer: Recognizer, clips: Clips) -> ClipResults:
-    """Send every clip the way that a recording goes."""
-    return recognize_waveforms(recognizer, map(clips.waveform, range(len(clips))), clips)
+def recognize_clips(recognizer: Recognizer, clips: Clips, description: str = "") -> ClipResults:
+    """Recognise every clip; `description` stands beside the progress bar."""
+    return recognize_waveforms(
+        recognizer, map(clips.waveform, range(len(clips))), clips, description
+    )
 
 
 def recognize_waveforms(
-    recognizer: Recognizer, waveforms: Iterable[np.ndarray], clips: Clips
+    recognizer: Recognizer, waveforms: Iterable[np.ndarray], clips: Clips, description: str = ""
 ) -> ClipResults:
     """The same for other waveforms, float32 (samples,) each, of the clips' labels and rate."""
     predictions: list[Prediction] = []
     spoken: list[bool] = []
-    waiting = (Recording(waveform, clips.sample_rate) for waveform in waveforms)
-    while batch := list(itertools.islice(waiting, CHUNK)):
-        for result in recognizer.recognize_batch(batch):  # the sound itself is not kept
-            predictions.append(result.prediction)
-            spoken.append(result.speech.size > 0)
+    recordings = (Recording(waveform, clips.sample_rate) for waveform in waveforms)
+    with tqdm(total=len(clips), desc=description, unit="clip", disable=None, leave=False) as bar:
+        while batch := list(itertools.islice(recordings, CHUNK)):
+            for result in recognizer.recognize_batch(batch):  # the sound itself is not kept
+                predictions.append(result.prediction)
+                spoken.append(result.speech.size > 0)
+            bar.update(len(batch))
     return collect(predictions, clips, np.array(spoken, bool))
 
 
@@ -161,18 +166,31 @@ def macro(
     }
 
 
-def no_digit(results: ClipResults) -> Proportion:
-    """Share of the clips answered "no digit" by the vote."""
+def answered_no_digit(results: ClipResults) -> Proportion:
+    """Share of the clips that the vote answered with "no digit"."""
     return metrics.proportion(~results.accepted)
 
 
+def calibration(results: ClipResults) -> dict[str, metrics.Calibration]:
+    """The calibration of each network and of the vote."""
+    return {
+        name: metrics.expected_calibration_error(results.confidence[name], results.right(name))
+        for name in results.guesses
+    }
+
+
+def calibration_errors(results: ClipResults) -> dict[str, float]:
+    """The expected calibration error of each network and of the vote."""
+    return {name: item.error for name, item in calibration(results).items()}
+
+
 def vote_gain(results: ClipResults) -> dict[str, Any]:
-    """The ablation that a vote must pass: against the better single network, on the same clips.
+    """Compare the vote with the better single network, on the same clips.
 
     Returns
     -------
-    dict : ``better``, both accuracies, ``difference`` in points, the clips that only one got right,
-        the exact McNemar ``p``, and a ``statement`` that says plainly whether voting gains anything
+    dict : ``better``, both accuracies, ``difference_points``, the clips that only one got right,
+        the exact McNemar ``p``, and a ``statement`` that says whether voting gains anything
     """
     if len(results.models) < 2:
         return {"statement": "There is only one network here, so nothing to vote on."}
@@ -180,17 +198,12 @@ def vote_gain(results: ClipResults) -> dict[str, Any]:
     vote, single = results.right("vote"), results.right(better)
     only_vote, only_single, p = metrics.mcnemar_exact(vote, single)
     difference = 100 * (vote.mean() - single.mean())
-    if difference < 0:
-        verdict = "Voting loses here" + (" (which may be chance)." if p >= 0.05 else ".")
-    elif only_vote == only_single:
-        verdict = "Voting gains nothing here."
-    else:
-        verdict = "Voting helps here." if p < 0.05 else "Voting gains no more than chance may give."
     name = display_name(better)
     statement = (
         f"Vote against the better single network ({name}): {vote.mean():.2%} against "
         f"{single.mean():.2%}, {difference:+.2f} points; {only_vote} clips only the vote "
-        f"got right, {only_single} only {name} (exact McNemar p = {p:.2g}). {verdict}"
+        f"got right, {only_single} only {name} (exact McNemar p = {p:.2g}). "
+        + vote_verdict(only_vote - only_single, p)
     )
     return {
         "better": better,
@@ -204,81 +217,19 @@ def vote_gain(results: ClipResults) -> dict[str, Any]:
     }
 
 
-def wrong_clips(results: ClipResults) -> list[dict[str, Any]]:
-    """The clips that the vote or a network got wrong, with everybody's opinion."""
+def vote_verdict(gained_clips: int, p: float) -> str:
+    """Whether voting helps, in one sentence."""
+    if gained_clips < 0:
+        return "Voting loses here" + (" (which may be chance)." if p >= 0.05 else ".")
+    if gained_clips == 0:
+        return "Voting gains nothing here."
+    return "Voting helps here." if p < 0.05 else "Voting gains no more than chance may give."
+
+
+def wrong_clips(results: ClipResults) -> pd.DataFrame:
+    """The clips that the vote or a network got wrong, a row each, with every prediction."""
     wrong = np.any([~results.right(name) for name in results.guesses], axis=0)
-    rows = []
-    for index in np.flatnonzero(wrong):
-        row = {
-            "name": str(results.names[index]),
-            "speaker": str(results.speakers[index]),
-            "spoken": int(results.labels[index]),
-        }
-        for name, guesses in results.guesses.items():
-            row[name] = int(guesses[index])
-            row[f"{name}_confidence"] = round(float(results.confidence[name][index]), 4)
-        rows.append(row | {"accepted": bool(results.accepted[index])})
-    return rows
-
-
-def percent(value: Proportion) -> str:
-    """A proportion with its interval for a table: "99.33 [97.6, 99.8]"."""
-    if not value.total:
-        return "–"
-    return f"{100 * value.value:.2f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table, columns padded so that it reads well in a terminal too."""
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in cells
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines) + "\n"
-
-
-def accuracy_table(first: str, groups: Mapping[str, Mapping[str, Proportion]]) -> str:
-    """Accuracy in percent with 95 % intervals: a row each group, a column each network."""
-    series = list(next(iter(groups.values())))
-    rows = [
-        [
-            group,
-            max(item.total for item in scores.values()),
-            *(percent(scores[name]) for name in series),
-        ]
-        for group, scores in groups.items()
-    ]
-    return table([first, "clips", *(f"{display_name(name)} %" for name in series)], rows)
-
-
-def figure_rows(groups: Mapping[str, Mapping[str, Proportion]]) -> list[dict[str, Any]]:
-    """The same as rows for :func:`visualization.plot_proportions`."""
-    return [
-        {
-            "group": group,
-            "series": name,
-            "value": item.value,
-            "low": item.low,
-            "high": item.high,
-            "total": item.total,
-        }
-        for group, scores in groups.items()
-        for name, item in scores.items()
-        if item.total
-    ]
-
-
-def plain(value: Any) -> Any:
-    """Proportions, arrays and NaN as what JSON knows; NaN becomes null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain(dataclasses.asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    columns = {"name": results.names, "speaker": results.speakers, "spoken": results.labels}
+    for name, guesses in results.guesses.items():
+        columns |= {name: guesses, f"{name}_confidence": results.confidence[name].round(4)}
+    return pd.DataFrame(columns | {"accepted": results.accepted})[wrong]

@@ -1,11 +1,11 @@
-"""One part off in turn, on untrained networks and made-up recordings."""
+"""One part off in turn, on untrained networks and synthetic recordings."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from untrained import read_json, settings_maker
+from untrained import read_result, settings_maker
 
 import audio_augmentation
 import config
@@ -35,7 +35,7 @@ def test_each_part_that_is_on_is_switched_off_once(make_settings, tmp_path, monk
         settings, data=dataclasses.replace(settings.data, corpora="fsdd")
     )
     evaluation.run(settings)
-    result = read_json(settings.results_dir / "augmentation.json")
+    result = read_result(settings, "augmentation")
     assert set(result["off"]) == {"nothing", "noise"}  # recorded needs a folder of noise
     assert (settings.results_dir / "augmentation.png").stat().st_size > 5000
     assert capsys.readouterr().out.count("training without this speaker") == 2
@@ -57,7 +57,7 @@ def test_adapting_scores_the_clips_that_were_not_its_own(make_settings, tmp_path
         settings, data=dataclasses.replace(settings.data, corpora="fsdd")
     )
     evaluation.run(settings)
-    accuracy = read_json(settings.results_dir / "adapt.json")["accuracy"]
+    accuracy = read_result(settings, "adapt")["accuracy"]
     for state in ("a stranger", "adapted"):
         ada, bob, mean = (
             accuracy.pop(f"{name}, {state}")["vote"] for name in ("ada", "bob", "mean of 2")
@@ -74,7 +74,7 @@ def test_cleaning_is_tried_stage_by_stage(make_settings, monkeypatch):
     monkeypatch.setattr(ablation, "EVERY", 5)
     settings = make_settings(protocol="cleaning")
     evaluation.run(settings)
-    result = read_json(settings.results_dir / "cleaning.json")
+    result = read_result(settings, "cleaning")
     assert set(result["chains"]) == set(ablation.chains(settings.cleaning))
     for levels in result["chains"].values():
         clean, noisy = (level["accuracy"] for level in levels)

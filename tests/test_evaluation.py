@@ -1,22 +1,24 @@
-"""The script and its protocols, on untrained networks and made-up recordings, then real ones."""
+"""The script and its protocols, on untrained networks and synthetic recordings, then real ones."""
 
 import csv
 import dataclasses
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import beep, wav_bytes
-from untrained import read_json, save_networks, settings_maker, write_beeps
+from untrained import read_json, read_result, save_networks, settings_maker, write_beeps
 
 import config
 import evaluation
 from corpora import download
-from protocols import accuracy, common, robustness, scoring
+from protocols import common, noise, seeds, speakers, tables
+from protocols.common import EvaluationSettings
 from recognition.predictor import Predictor
 
 MAIN = Path(evaluation.__file__).parent
@@ -30,7 +32,7 @@ def make_settings(tmp_path, small_release):
 def test_official_scores_what_the_predictor_answers_one_by_one(make_settings, small_clips):
     settings = make_settings()
     evaluation.run(settings)
-    summary = read_json(settings.results_dir / "summary.json")
+    summary = read_result(settings, "summary")
     predictor = Predictor(settings.decision)
     test = [index for index in range(len(small_clips)) if small_clips.takes[index] < 5]
     prediction = [predictor.predict(small_clips.waveform(index)) for index in test]
@@ -65,7 +67,7 @@ def test_official_writes_every_file_and_they_agree(make_settings, capsys):
     assert {path.name for path in folder.iterdir()} == wanted
     assert (folder / "summary.md").read_text(encoding="utf-8") in printed
     assert "Vote against the better single network" in printed
-    summary = read_json(folder / "summary.json")
+    summary = read_result(settings, "summary")
     with (folder / "confusion_vote.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["spoken"] for row in rows] == list(config.DIGITS)
@@ -78,24 +80,50 @@ def test_official_writes_every_file_and_they_agree(make_settings, capsys):
     reports = read_json(folder / "classification_report.json")
     assert reports["rnn"]["accuracy"] == pytest.approx(summary["accuracy"]["rnn"]["value"])
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in folder.glob("*.png"))
+    check_keys(summary)
+
+
+def check_keys(summary):
+    """The keys inside the summary that other programs rely on."""
+    proportion = {"right", "total", "value", "low", "high"}
+    for scores in (summary["accuracy"], *summary["by_speaker"].values()):
+        assert set(scores) == {"cnn", "rnn", "vote"}
+        assert all(set(item) == proportion for item in scores.values())
+    assert set(summary["no_digit"]) == proportion
+    report = summary["classification"]["vote"]
+    assert set(report) == {"classes", "macro", "weighted", "accuracy", "total"}
+    assert set(report["macro"]) == set(report["weighted"]) == {"precision", "recall", "f1"}
+    assert set(report["classes"]) == set(config.DIGITS)
+    assert set(report["classes"]["7"]) == {"precision", "recall", "f1", "support"}
+    assert set(summary["latency_ms"]) == {"median", "p95", "clips"}
+    assert {"better", "p", "statement", "difference_points"} <= set(summary["vote_gain"])
+    predictions = {f"{name}{end}" for name in ("cnn", "rnn", "vote") for end in ("", "_confidence")}
+    columns = {"name", "speaker", "spoken", "accepted"} | predictions
+    assert summary["wrong"] and all(set(row) == columns for row in summary["wrong"])
 
 
 def test_two_runs_give_the_same_scores(make_settings):
-    reports = [accuracy.official(make_settings()).data for _ in range(2)]
+    reports = [evaluation.official(make_settings()).data for _ in range(2)]
     for report in reports:
         report.pop("latency_ms")
-    assert scoring.plain(reports[0]) == scoring.plain(reports[1])
+    assert tables.plain(reports[0]) == tables.plain(reports[1])
+
+
+def test_every_protocol_has_a_name_and_a_line_of_help():
+    names = typing.get_args(typing.get_type_hints(EvaluationSettings)["protocol"])
+    assert set(names) == set(evaluation.PROTOCOLS)
+    assert all(line in evaluation.HELP for _, line in evaluation.PROTOCOLS.values())
 
 
 def test_timing_leaves_the_threads_as_they_were(make_settings, small_clips):
     before = torch.get_num_threads()
-    accuracy.time_clips(Predictor(make_settings().decision), small_clips)
+    evaluation.time_clips(Predictor(make_settings().decision), small_clips)
     assert torch.get_num_threads() == before
 
 
-def test_networks_that_saw_the_test_takes_are_told_of(make_settings, tmp_path):
+def test_networks_trained_on_the_test_takes_are_warned_of(make_settings, tmp_path):
     save_networks(tmp_path / "models", protocol="random")
-    assert "Warning" in accuracy.official(make_settings()).text
+    assert "Warning" in evaluation.official(make_settings()).text
 
 
 def test_cleaning_can_be_forced_on_and_off(make_settings):
@@ -111,8 +139,8 @@ def test_cleaning_can_be_forced_on_and_off(make_settings):
 
 
 @pytest.mark.slow
-def test_without_fsdd_made_up_speakers_are_scored_with_a_warning(
-    make_settings, tmp_path, capsys, monkeypatch
+def test_without_fsdd_synthetic_speakers_are_scored_with_a_warning(
+    make_settings, tmp_path, caplog, monkeypatch
 ):
     pytest.importorskip("espeakng_loader")
     monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.0)
@@ -122,8 +150,8 @@ def test_without_fsdd_made_up_speakers_are_scored_with_a_warning(
     data = config.DataSettings(
         fsdd_archive=None, root=tmp_path / "empty", fsdd_url="http://127.0.0.1:9/fsdd.zip"
     )
-    report = accuracy.official(make_settings(data=data))
-    assert "WARNING: no FSDD" in capsys.readouterr().out
+    report = evaluation.official(make_settings(data=data))
+    assert "WARNING: no FSDD" in caplog.text
     assert report.data["test_set"].startswith("synthetic") and report.data["clips"] == 40
     assert report.text.startswith("# synthetic")
 
@@ -132,32 +160,34 @@ def test_a_broken_archive_that_was_named_is_an_error(make_settings, tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"PK no archive")
     data = config.DataSettings(fsdd_archive=tmp_path / "broken.zip", root=tmp_path / "data")
     with pytest.raises(config.UserError, match="broken"):
-        accuracy.official(make_settings(data=data))
+        evaluation.official(make_settings(data=data))
 
 
 def test_seeds_are_averaged(make_settings, tmp_path):
     folders = [save_networks(tmp_path / f"seed{seed}", seed=seed) for seed in range(3)]
-    report = accuracy.seeds(make_settings(models_dirs=(*folders, folders[0])))
-    assert len(report.data["seeds"]) == 3  # a folder named twice counts once
-    values = [item["vote"].value for item in report.data["seeds"].values()]
-    assert report.data["mean"]["vote"].value == pytest.approx(np.mean(values))
-    assert report.data["standard_deviation"]["vote"] == pytest.approx(np.std(values, ddof=1))
-    assert "mean of 3" in report.text
+    settings = make_settings(protocol="seeds", models_dirs=(*folders, folders[0]))
+    evaluation.run(settings)
+    result = read_result(settings, "seeds")
+    assert len(result["seeds"]) == 3  # a folder named twice counts once
+    values = [item["vote"]["value"] for item in result["seeds"].values()]
+    assert result["mean"]["vote"]["value"] == pytest.approx(np.mean(values))
+    assert result["standard_deviation"]["vote"] == pytest.approx(np.std(values, ddof=1))
+    assert "mean of 3" in (settings.results_dir / "seeds.md").read_text(encoding="utf-8")
 
 
 def test_seeds_need_folders_with_the_same_networks(make_settings, tmp_path):
     with pytest.raises(config.UserError, match="--models-dirs"):
-        accuracy.seeds(make_settings())
+        seeds.seeds(make_settings())
     folders = (tmp_path / "models", save_networks(tmp_path / "one", names=("cnn",)))
     with pytest.raises(config.UserError, match="different networks"):
-        accuracy.seeds(make_settings(models_dirs=folders))
+        seeds.seeds(make_settings(models_dirs=folders))
 
 
 def test_unseen_averages_over_corpora_and_skips_bad_files(
     make_settings, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(accuracy, "LARGE_CORPUS", 10)
-    unseen_speakers = tmp_path / "strangers"
+    monkeypatch.setattr(speakers, "LARGE_CORPUS", 10)
+    unseen_speakers = tmp_path / "speakers"
     write_beeps(unseen_speakers / "few", [f"{digit}_eve_0" for digit in range(3)])
     write_beeps(
         unseen_speakers / "many",
@@ -171,7 +201,7 @@ def test_unseen_averages_over_corpora_and_skips_bad_files(
     evaluation.run(settings)
     told = "".join(capsys.readouterr())
     assert all(name in told for name in ("misnamed.wav", "4_hal_0.wav", "hopeless"))
-    result = read_json(settings.results_dir / "unseen.json")
+    result = read_result(settings, "unseen")
     assert result["clips"] == 23 and result["speakers"] == 3  # the dog is no digit
     by_corpus = {name: item["vote"]["value"] for name, item in result["by_corpus"].items()}
     assert list(by_corpus) == ["few", "many"]
@@ -187,20 +217,20 @@ def test_unseen_averages_over_corpora_and_skips_bad_files(
 
 def test_a_flat_folder_is_one_corpus(make_settings, tmp_path):
     folder = write_beeps(tmp_path / "mine", ["1_eve_0", "two_eve_0"])
-    report = accuracy.unseen(make_settings(unseen_dir=folder, clean="off"))
+    report = speakers.unseen(make_settings(unseen_dir=folder, clean="off"))
     assert report.data["clips"] == 2 and list(report.data["by_corpus"]) == ["mine"]
 
 
 def test_folders_that_are_missing_or_hold_nothing(make_settings, tmp_path):
     with pytest.raises(config.UserError, match="UNSEEN_SPEAKERS_DIR"):
-        accuracy.unseen(make_settings())
+        speakers.unseen(make_settings())
     with pytest.raises(config.UserError, match="no such folder"):
-        accuracy.unseen(make_settings(unseen_dir=tmp_path / "nosuch"))
+        speakers.unseen(make_settings(unseen_dir=tmp_path / "nosuch"))
     with pytest.raises(config.UserError, match="no usable clips"):
-        accuracy.unseen(make_settings(unseen_dir=write_beeps(tmp_path / "dogs", ["dog_eve_0"])))
+        speakers.unseen(make_settings(unseen_dir=write_beeps(tmp_path / "dogs", ["dog_eve_0"])))
     (tmp_path / "noise").mkdir()
     with pytest.raises(config.UserError, match="noise"):
-        robustness.noise(make_settings(noise_dir=tmp_path / "noise"))
+        noise.noise(make_settings(noise_dir=tmp_path / "noise"))
 
 
 @pytest.mark.slow
@@ -218,13 +248,13 @@ def test_leave_one_speaker_out_trains_once_and_resumes(
         settings, data=dataclasses.replace(settings.data, corpora="fsdd")
     )
     evaluation.run(settings)
-    first, told = read_json(settings.results_dir / "speaker.json"), capsys.readouterr().out
+    first, told = read_result(settings, "speaker"), capsys.readouterr().out
     assert told.count("training without this speaker") == 2
     assert set(first["by_speaker"]) == {"ada", "bob"}
     assert all(item["vote"]["total"] == 100 for item in first["by_speaker"].values())
     (settings.results_dir / "speaker" / "seed0_bob.json").write_text('{"key": "half a f')
     evaluation.run(settings)
-    again, told = read_json(settings.results_dir / "speaker.json"), capsys.readouterr().out
+    again, told = read_result(settings, "speaker"), capsys.readouterr().out
     assert "ada: taken from" in told and told.count("training without this speaker") == 1
     assert again["by_speaker"] == first["by_speaker"]
     evaluation.run(dataclasses.replace(settings, seed=1))
@@ -234,8 +264,8 @@ def test_leave_one_speaker_out_trains_once_and_resumes(
 
 def test_folds_of_other_settings_are_not_taken(make_settings):
     settings = make_settings()
-    key = accuracy.fold_key(settings)
-    assert key == accuracy.fold_key(dataclasses.replace(settings, seed=3))
+    key = speakers.fold_key(settings)
+    assert key == speakers.fold_key(dataclasses.replace(settings, seed=3))
     for changed in (
         {"clean": "on"},
         {"training": config.TrainingSettings(epochs=2)},
@@ -243,7 +273,7 @@ def test_folds_of_other_settings_are_not_taken(make_settings):
         {"features": config.FeaturesSettings(n_mels=32)},
     ):
         other = dataclasses.replace(settings, **changed)
-        assert accuracy.fold_key(other) != key
+        assert speakers.fold_key(other) != key
 
 
 def run_script(*words, **environment):

@@ -25,7 +25,7 @@ def test_budget(name):
 @pytest.mark.parametrize("name", sorted(models.REGISTRY))
 @pytest.mark.parametrize("rows", [13, 40, 60, 129])
 @pytest.mark.parametrize("frames", [26, 101, 150])
-def test_any_picture_gives_eleven_logits(name, rows, frames):
+def test_features_of_any_size_give_eleven_logits(name, rows, frames):
     network = models.create_model(name, rows).eval()
     assert network(torch.randn(3, rows, frames)).shape == (3, config.N_CLASSES)
 

@@ -77,7 +77,7 @@ def test_colour_of_noise(kind, decibels_per_octave):
     assert -slope == pytest.approx(decibels_per_octave, abs=0.3)
 
 
-def voices():
+def talkers():
     return Clips.from_waveforms(
         [word(0.3, 0.1), word(0.5, 0.01)], [1, 2], ["a", "b"], ["x", "y"], [0, 0], "small", RATE
     )
@@ -87,7 +87,7 @@ def voices():
 def test_every_noise_is_repeatable_and_of_unit_level(kind):
     recordings = [random(1).normal(0, 0.1, 30_000).astype(np.float32)]
     made = [
-        noise_generation.make_noise(kind, 5000, random(seed), voices(), recordings)
+        noise_generation.make_noise(kind, 5000, random(seed), talkers(), recordings)
         for seed in (3, 3, 4)
     ]
     np.testing.assert_array_equal(made[0], made[1])

@@ -1,16 +1,16 @@
-"""Answers, groups, the vote's ablation, and tables."""
+"""Results, groups, the vote's ablation, and tables."""
 
 import json
 
 import numpy as np
 import pytest
 
-from protocols import metrics, scoring
+from protocols import metrics, scoring, tables
 from protocols.scoring import ClipResults
 
 
 def results(cnn, rnn, vote, digits=None, **changes):
-    """Answers to as many clips as `vote` has entries; all zeros spoken by default."""
+    """Results of as many clips as `vote` has entries; all zeros spoken by default."""
     count = len(vote)
     guesses = {"cnn": cnn, "rnn": rnn, "vote": vote}
     values = {
@@ -50,7 +50,7 @@ def test_json_and_back():
     assert back.accepted.dtype == bool and scoring.accuracies(back) == scoring.accuracies(given)
 
 
-def test_joined_answers_are_those_of_the_parts():
+def test_joined_results_are_those_of_the_parts():
     first, second = results([0], [0], [0]), results([1, 1], [0, 1], [0, 1])
     joined = scoring.join([first, second])
     assert len(joined) == 3
@@ -98,9 +98,9 @@ def test_score_is_zero_where_no_digit_won():
     np.testing.assert_allclose(given.score(), [0.5, 0.0])
 
 
-def test_wrong_clips_hold_every_opinion():
-    rows = scoring.wrong_clips(results([0, 0], [0, 3], [0, 0]))
-    assert rows == [
+def test_wrong_clips_hold_every_prediction():
+    wrong = scoring.wrong_clips(results([0, 0], [0, 3], [0, 0]))
+    assert wrong.to_dict("records") == [
         {
             "name": "clip 1",
             "speaker": "bob",
@@ -116,8 +116,15 @@ def test_wrong_clips_hold_every_opinion():
     ]
 
 
+def test_without_a_wrong_clip_the_csv_file_still_has_its_columns():
+    wrong = scoring.wrong_clips(results([0, 0], [0, 0], [0, 0]))
+    columns = "cnn,cnn_confidence,rnn,rnn_confidence,vote,vote_confidence"
+    assert tables.csv(wrong, index=False) == f"name,speaker,spoken,{columns},accepted\n"
+    assert tables.plain({"wrong": wrong}) == {"wrong": []}
+
+
 def test_tables_line_up():
-    text = scoring.accuracy_table(
+    text = tables.accuracy_table(
         "corpus", {"long name": scoring.accuracies(results([0, 1], [0, 0], [0, 0]))}
     )
     lines = text.splitlines()
@@ -127,7 +134,7 @@ def test_tables_line_up():
 
 def test_plain_values_are_strict_json():
     values = {"share": metrics.proportion([]), 3: np.float32(0.5), "list": (np.arange(2), None)}
-    text = json.dumps(scoring.plain(values), allow_nan=False)
+    text = json.dumps(tables.plain(values), allow_nan=False)
     assert json.loads(text) == {
         "share": {"right": 0, "total": 0, "value": None, "low": None, "high": None},
         "3": 0.5,

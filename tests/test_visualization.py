@@ -171,10 +171,10 @@ def test_ablation(tmp_path):
 
 
 def test_augmentations(tmp_path):
-    pictures = {
+    features = {
         f"part {index}": np.random.default_rng(index).random((40, 101)) for index in range(5)
     }
-    assert size_of(visualization.plot_augmentations(pictures, tmp_path / "grid.png"))
+    assert size_of(visualization.plot_augmentations(features, tmp_path / "grid.png"))
 
 
 @pytest.mark.parametrize("answer", [None, prediction(), prediction(digit=None)])
@@ -196,9 +196,9 @@ def test_comparison_of_silence_and_scraps(tmp_path, waveform, recwarn):
     assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]
 
 
-def test_comparison_headline_says_what_was_heard():
+def test_comparison_headline_says_what_was_recognised():
     cleaned = clean(recording(), RATE)
-    assert visualization._headline(cleaned, prediction()).startswith('Heard "seven"')
+    assert visualization._headline(cleaned, prediction()).startswith('Recognised "seven"')
     assert "no digit" in visualization._headline(cleaned, prediction(None))
     silent = clean(np.zeros(RATE, np.float32), RATE)
     assert visualization._headline(silent, None) == "No speech found"

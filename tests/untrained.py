@@ -1,4 +1,4 @@
-"""Untrained networks, made-up recordings and settings for the tests of the evaluation."""
+"""Untrained networks, synthetic recordings and settings for the tests of the evaluation."""
 
 import dataclasses
 import json
@@ -14,6 +14,31 @@ from protocols.common import EvaluationSettings
 from recognition.checkpoint import Checkpoint, save_checkpoint
 
 RATE = 8000
+ABOUT = {"protocol", "seed", "clean", "models_dir", "threshold", "networks", "record", "seconds"}
+"""Keys of every result that is taken with one folder of networks."""
+RESULT_KEYS = {
+    "summary": ABOUT
+    | {"test_set", "clips", "accuracy", "by_speaker", "no_digit", "vote_gain", "latency_ms"}
+    | {"calibration_error", "classification", "wrong"},
+    "unseen": ABOUT
+    | {"cleaning", "clips", "speakers", "macro", "by_corpus", "by_digit", "by_speaker"}
+    | {"no_digit", "vote_gain", "wrong", "calibration_error"},
+    "noise": ABOUT | {"test_set", "conditions", "vote_gain", "mean_of_noises"},
+    "reject": ABOUT
+    | {"thresholds", "threshold_source", "accepted", "right_answers_accepted", "vote_gain"}
+    | {"cleaning"},
+    "calibration": ABOUT | {"temperatures", "bins", "accuracy", "vote_gain", "calibration"},
+    "cleaning": ABOUT | {"clips", "noises", "chains"},
+    "speaker": {"protocol", "seed", "clean", "by_speaker", "mean", "vote_gain", "other_seeds"}
+    | {"fold_settings", "record", "seconds"},
+    "seeds": {"protocol", "test_set", "seeds", "mean", "standard_deviation", "vote_gain"}
+    | {"record", "seconds"},
+    "augmentation": {"protocol", "seed", "speakers", "epochs", "models", "off"}
+    | {"record", "seconds"},
+    "adapt": {"protocol", "seed", "own_takes", "epochs", "learning_rate", "accuracy"}
+    | {"record", "seconds"},
+}
+"""The keys of each result file that other programs rely on."""
 
 
 def save_networks(folder, names=("cnn", "rnn"), seed=0, **record):
@@ -105,6 +130,13 @@ def write_beeps(folder, names):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(wav_bytes(beep(label, len(speaker), int(take))))
     return folder
+
+
+def read_result(settings, name):
+    """The result file of a protocol; its keys must be those that other programs rely on."""
+    result = read_json(settings.results_dir / f"{name}.json")
+    assert set(result) == RESULT_KEYS[name]
+    return result
 
 
 def read_json(path):
