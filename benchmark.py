@@ -31,7 +31,7 @@ from protocols.noise import in_noise
 from training.settings import TrainingData, TrainSettings, window
 
 VOICES = config.SyntheticSettings.only(espeak_clips=300)
-"""What is spoken for the measurement."""
+"""Synthetic speech for the measurement."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def milliseconds(work: Callable[[], object], times: int) -> float:
 
 
 def answering(settings: BenchmarkSettings, clips: Clips) -> Iterator[Line]:
-    """One clip at a time, as the live script answers it."""
+    """One clip at a time, as in the live script."""
     from recognition.predictor import Predictor
 
     def turn(work: Callable[[np.ndarray], object]) -> Callable[[], float]:
@@ -127,7 +127,7 @@ def cleaned(
 
 
 def speaking() -> Iterator[Line]:
-    """Making synthetic speech, trimmed and all."""
+    """Synthesising speech, trimming included."""
 
     def speed(engine: str, count: int) -> float:
         begun = time.perf_counter()
@@ -140,7 +140,7 @@ def speaking() -> Iterator[Line]:
 
 
 def learning(clips: Clips) -> Iterator[Line]:
-    """One batch of training: making it, and what each network then does with it."""
+    """One batch of training: making it, and a step of each network with it."""
     from training.data import TrainLoader
     from training.trainer import Trainer
 
@@ -161,7 +161,7 @@ def learning(clips: Clips) -> Iterator[Line]:
         yield Line(
             group,
             f"{name} trains on it",
-            lambda t=trainer: milliseconds(lambda: t.train_step(features, targets), 8),
+            partial(milliseconds, partial(trainer.train_step, features, targets), 8),
         )
     yield Line(
         group,

@@ -157,7 +157,8 @@ class ProgressHandler(logging.Handler):
 def run(settings: EvaluationSettings) -> None:
     """Run the protocol, print its tables, write its files."""
     log = logging.getLogger("protocols")
-    log.handlers, log.level = [ProgressHandler()], logging.INFO
+    log.handlers = [ProgressHandler()]
+    log.setLevel(logging.INFO)
     start = time.perf_counter()
     protocol, _ = PROTOCOLS[settings.protocol]
     report = protocol(settings)

@@ -1,13 +1,14 @@
 """The networks. A new one is a class with ``@register("name")`` and a ``name_width`` setting.
 
 Each takes features, float32 (batch, n_features, frames), and returns logits, float32 (batch,
-n_classes): ten digits and "no digit". Both keep frequency and time apart until the end, because
+n_classes): ten digits and non-digit. Both keep frequency and time apart until the end, because
 a formant two bands higher is another speaker, but a formant two frames later is the same word.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ def register(name: str) -> Callable:
 
 
 def create_model(
-    name: str, n_features: int, n_classes: int = config.N_CLASSES, **arguments
+    name: str, n_features: int, n_classes: int = config.N_CLASSES, **arguments: int
 ) -> nn.Module:
     """Make the network called `name`.
 
@@ -147,7 +148,7 @@ def count_multiply_adds(model: nn.Module, n_features: int, frames: int) -> int:
     """Multiply-adds for one clip: convolutions, linear layers and LSTMs, counted as they run."""
     total = 0
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output) -> None:
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         nonlocal total
         if isinstance(module, nn.LSTM):
             steps = inputs[0].shape[1]

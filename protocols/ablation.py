@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from functools import partial
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -65,7 +66,7 @@ def parts_in_use(settings: config.AugmentationSettings) -> list[str]:
 
 def without_part(settings: EvaluationSettings, part: str) -> EvaluationSettings:
     """The settings with one part off ("nothing": none), and a folder of their own."""
-    off = {} if part == "nothing" else {part: 0.0}
+    off: dict[str, Any] = {} if part == "nothing" else {part: 0.0}
     return dataclasses.replace(
         settings,
         results_dir=settings.results_dir / "ablation" / part,
@@ -73,7 +74,7 @@ def without_part(settings: EvaluationSettings, part: str) -> EvaluationSettings:
     )
 
 
-def augmentation_report(data: dict) -> ProtocolReport:
+def augmentation_report(data: dict[str, Any]) -> ProtocolReport:
     """Table and figure of what each part is worth."""
     votes = {part: item["vote"] for part, item in data["off"].items()}
     base = votes["nothing"].value
@@ -99,7 +100,7 @@ def augmentation_report(data: dict) -> ProtocolReport:
 def chains(default: config.CleaningSettings) -> dict[str, config.CleaningSettings | None]:
     """The chain as it is set, with each stage switched the other way, and no chain at all."""
 
-    def other(**changes: object) -> config.CleaningSettings:
+    def other(**changes: Any) -> config.CleaningSettings:
         return dataclasses.replace(default, **changes)
 
     return {
@@ -161,7 +162,9 @@ def vote_in_noise(
     return scoring.accuracies(scoring.join(parts))["vote"]
 
 
-def cleaning_report(data: dict, scores: dict[str, LevelScores], origin: str) -> ProtocolReport:
+def cleaning_report(
+    data: dict[str, Any], scores: dict[str, LevelScores], origin: str
+) -> ProtocolReport:
     """Table and figure of the chains by level."""
     title = (
         f"Cleaning, stage by stage: {data['clips']} validation takes, "

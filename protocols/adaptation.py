@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from recognition.predictor import Predictor
 logger = logging.getLogger(__name__)
 OWN_TAKES = 3
 """Clips of each digit that the user has labelled."""
-ADAPTATION = {"epochs": 3, "learning_rate": 1e-3}
+ADAPTATION: dict[str, Any] = {"epochs": 3, "learning_rate": 1e-3}
 """Training settings of the adaptation: few and small steps from the trained networks."""
 STATES = {"a stranger": "before adapting", "adapted": "adapted"}
 """Names in the JSON file -> names in tables and figures."""
@@ -106,7 +107,7 @@ def write_own(own: Clips, folder: Path) -> None:
         audio_io.write_audio(folder / name, own.waveform(index), own.sample_rate)
 
 
-def adapt_report(data: dict, statements: list[str]) -> ProtocolReport:
+def adapt_report(data: dict[str, Any], statements: list[str]) -> ProtocolReport:
     """Table and figure of the speakers before and after."""
     title = f"Adapting to {OWN_TAKES} own clips of each digit"
     groups = {

@@ -90,14 +90,14 @@ def noise_kinds(recordings: list[np.ndarray]) -> list[str]:
 def in_noise(
     clips: Clips, kind: str, snr_db: float | None, seed: int, recordings: list[np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """Each clip with :data:`PADDING_S` on either side, in noise or (kind none) in silence.
+    """Each clip with :data:`PADDING_S` on either side, in noise or (level None) in silence.
 
     The same seed gives the same noise at every level, so that levels differ in nothing else.
     """
     padding = round(PADDING_S * clips.sample_rate)
     for index in range(len(clips)):
         waveform = clips.waveform(index)
-        if kind == "none":
+        if snr_db is None:
             yield np.pad(waveform, padding)
             continue
         random = np.random.default_rng([seed, index, noise_generation.NOISES.index(kind)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 
@@ -151,7 +152,7 @@ def acceptance(scores: np.ndarray, thresholds: dict[str, float]) -> Acceptance:
     }
 
 
-def reject_report(data: dict, origin: str) -> ProtocolReport:
+def reject_report(data: dict[str, Any], origin: str) -> ProtocolReport:
     """Table and figure of what is accepted."""
     source, thresholds = data["threshold_source"], data["thresholds"]
     groups = {f"right answers, {source}": data["right_answers_accepted"]} | {

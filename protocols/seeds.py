@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def standard_deviations(scores: list[dict[str, metrics.Proportion]]) -> dict[str
     }
 
 
-def seeds_report(data: dict) -> ProtocolReport:
+def seeds_report(data: dict[str, Any]) -> ProtocolReport:
     """Table and figure of the trainings and their mean."""
     seeds, mean = data["seeds"], data["mean"]
     groups = seeds | {"mean": mean}

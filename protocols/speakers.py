@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,39 +47,37 @@ def leave_one_speaker_out(settings: EvaluationSettings) -> ProtocolReport:
     clips = dataset_loader.load_fsdd(settings.data, settings.audio)
     names = [str(name) for name in np.unique(clips.speakers)]
     folds = {name: speaker_fold(settings, clips, name) for name in names}
-    scores = {name: scoring.accuracies(fold) for name, fold in folds.items()}
     results = scoring.join([*folds.values()])
-    mean, gain = scoring.macro([*scores.values()]), scoring.vote_gain(results)
-    other_seeds = means_of_seeds(settings, names)
-    groups = scores | {f"mean of {len(names)}": mean} | other_seeds
-    title = (
-        f"Leave-one-speaker-out: vote {mean['vote'].value:.2%}, {tables.network_accuracies(mean)}"
-    )
-    text = "\n".join(
-        [
-            f"# {title}\n",
-            f"FSDD, seed {settings.seed}; accuracy in percent with 95 % intervals.\n",
-            tables.accuracy_table("speaker left out", groups),
-            f"All speakers together: {gain['statement']}\n",
-        ]
-    )
+    scores = {name: scoring.accuracies(fold) for name, fold in folds.items()}
     data = {
         "protocol": "speaker",
         "seed": settings.seed,
         "clean": settings.clean,
         "by_speaker": scores,
-        "mean": mean,
-        "vote_gain": gain,
-        "other_seeds": other_seeds,
+        "mean": scoring.macro([*scores.values()]),
+        "vote_gain": scoring.vote_gain(results),
+        "other_seeds": means_of_seeds(settings, names),
         "fold_settings": fold_key(settings),
     }
-    return ProtocolReport(
-        "speaker",
-        text,
-        data,
-        tables.accuracy_figure(groups, title),
-        tables.confusion_files(results, "speaker left out", "speaker_confusion"),
+    files = tables.confusion_files(results, "speaker left out", "speaker_confusion")
+    return speaker_report(data, files)
+
+
+def speaker_report(data: dict[str, Any], files: tables.Files) -> ProtocolReport:
+    """Table and figure of the speakers left out and their mean."""
+    scores, mean = data["by_speaker"], data["mean"]
+    groups = scores | {f"mean of {len(scores)}": mean} | data["other_seeds"]
+    networks = tables.network_accuracies(mean)
+    title = f"Leave-one-speaker-out: vote {mean['vote'].value:.2%}, {networks}"
+    text = "\n".join(
+        [
+            f"# {title}\n",
+            f"FSDD, seed {data['seed']}; accuracy in percent with 95 % intervals.\n",
+            tables.accuracy_table("speaker left out", groups),
+            f"All speakers together: {data['vote_gain']['statement']}\n",
+        ]
     )
+    return ProtocolReport("speaker", text, data, tables.accuracy_figure(groups, title), files)
 
 
 def means_of_seeds(settings: EvaluationSettings, names: list[str]) -> dict[str, Scores]:
@@ -86,9 +85,10 @@ def means_of_seeds(settings: EvaluationSettings, names: list[str]) -> dict[str, 
     folder, key, means = settings.results_dir / "speaker", fold_key(settings), {}
     seeds = {path.stem.split("_")[0] for path in folder.glob(f"seed*_{names[0]}.json")}
     for seed in sorted(seeds):
-        folds = [read_fold(folder / f"{seed}_{name}.json", key) for name in names]
-        if all(fold is not None for fold in folds):
-            means[f"mean, {seed}"] = scoring.macro([scoring.accuracies(fold) for fold in folds])
+        saved = [read_fold(folder / f"{seed}_{name}.json", key) for name in names]
+        folds = [scoring.accuracies(fold) for fold in saved if fold is not None]
+        if len(folds) == len(names):
+            means[f"mean, {seed}"] = scoring.macro(folds)
     if len(means) < 2:
         return {}
     return means | {f"mean of {len(means)} seeds": scoring.macro([*means.values()], True)}
@@ -196,7 +196,7 @@ def macro_averages(by_corpus: dict[str, Scores]) -> dict[str, Scores]:
     return averages
 
 
-def unseen_text(title: str, data: dict, headline: Scores, origin: str) -> str:
+def unseen_text(title: str, data: dict[str, Any], headline: Scores, origin: str) -> str:
     """The report on unseen speakers as Markdown."""
     return "\n".join(
         [
