@@ -1,8 +1,10 @@
 """Score the trained networks and their vote; tables, figures and JSON go to results/.
 
-python evaluation.py                        FSDD's official test: summary.md, summary.json
-python evaluation.py --protocol unseen      another protocol of those listed below
-python evaluation.py --protocol seeds --models-dirs saved_models models1 models2
+    python evaluation.py                        FSDD's official test: summary.md, summary.json
+    python evaluation.py --protocol unseen      another protocol of those listed below
+    python evaluation.py --protocol seeds --models-dirs saved_models models1 models2
+
+Protocols that train go on where they were stopped.
 """
 
 from __future__ import annotations

@@ -132,15 +132,15 @@ def test_networks_trained_on_the_test_takes_are_warned_of(make_settings, tmp_pat
 
 
 def test_cleaning_can_be_forced_on_and_off(make_settings):
-    chains = {
-        name: (make_settings(clean=name).chain(True), make_settings(clean=name).chain(False))
-        for name in ("auto", "on", "off")
+    predictor = Predictor(make_settings().decision)
+    cleaned = {
+        clean: [
+            make_settings(clean=clean).recognizer(predictor, recording).cleaning is not None
+            for recording in (True, False)
+        ]
+        for clean in ("auto", "on", "off")
     }
-    assert [[chain is not None for chain in pair] for pair in chains.values()] == [
-        [True, False],
-        [True, True],
-        [False, False],
-    ]
+    assert cleaned == {"auto": [True, False], "on": [True, True], "off": [False, False]}
 
 
 @pytest.mark.slow

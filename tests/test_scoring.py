@@ -50,6 +50,12 @@ def test_json_and_back():
     assert back.accepted.dtype == bool and scoring.accuracies(back) == scoring.accuracies(given)
 
 
+def test_folds_saved_when_labels_were_called_digits_are_read():
+    saved = results([0, 1], [1, 1], [0, 1], digits=[0, 1]).to_json()
+    saved["digits"] = saved.pop("labels")
+    np.testing.assert_array_equal(ClipResults.from_json(saved).labels, [0, 1])
+
+
 def test_joined_results_are_those_of_the_parts():
     first, second = results([0], [0], [0]), results([1, 1], [0, 1], [0, 1])
     joined = scoring.join([first, second])
