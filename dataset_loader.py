@@ -111,7 +111,7 @@ def _load(name: str, request: Request) -> Clips:
 def _folder_corpus(name: str) -> registry.Corpus:
     """A folder, or a CSV file, that is named instead of a corpus."""
     path = Path(name.removeprefix("folder:"))
-    if not path.is_dir() and path.suffix.lower() != ".csv":
+    if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".csv"):
         known = ", ".join(registry.known())
         raise config.UserError(
             f"data.corpora: {name!r} is neither auto, {known} nor a folder or CSV file"

@@ -52,6 +52,28 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time make `path`; the others wait here. A killed one holds nothing up.
+
+    Where no lock can be had, as in a folder that can't be written to, it goes on without.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(lock.acquire(timeout=0))
+            except Timeout:
+                print(f"waiting for another process that makes {path}", file=sys.stderr)
+                stack.enter_context(lock.acquire())
+        except (OSError, NotImplementedError):
+            pass
+        yield
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` to `path` as UTF-8, atomically."""
     with atomic_path(path) as temporary:

@@ -21,13 +21,18 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
 import config
 
-MAX_TOTAL_BYTES = 200_000_000
-"""Unpacked size at most; the release has 21 MB."""
+MAX_TOTAL_BYTES = 100_000_000
+"""Unpacked size at most; FSDD has 21 MB."""
 MAX_MEMBERS = 20_000
-"""Files in an archive at most; the release has 3,000 and a few."""
+"""Files in an archive at most; FSDD has 3,000 and a few."""
+MAX_DIRECTORY_BYTES = 200 * MAX_MEMBERS
+"""Size of a zip's list of files at most, which is read whole before a file is; FSDD has 0.4 MB."""
+END_RECORD = struct.Struct("<4s4H2IH")
+"""The record at the end of a zip: signature, disks, counts, directory size and place, comment."""
 DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -38,6 +43,7 @@ DAMAGE = (
     ValueError,
     NotImplementedError,
     struct.error,
+    RecursionError,
 )
 """What the archive modules raise where bytes are missing or wrong."""
 
@@ -69,6 +75,7 @@ def read_archive(archive: Path) -> dict[str, bytes]:
 
 def _read_zip(archive: Path) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
+    _check_directory(archive)
     with zipfile.ZipFile(archive) as opened:
         members = opened.infolist()
         _check_size(archive, len(members), sum(member.file_size for member in members))
@@ -78,9 +85,26 @@ def _read_zip(archive: Path) -> dict[str, bytes]:
             # orig_filename: zipfile cuts at NUL; some Windows programs write backslashes
             name = member.orig_filename.replace("\\", "/")
             _check_member(archive, name, plain and not member.flag_bits & 1)
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DataError(f"{archive}: refused, {name!r} is neither stored nor deflated")
             if not name.endswith("/"):
-                _add(contents, archive, name, opened.read(member))
+                with opened.open(member) as stream:
+                    # never more than was promised: without a limit zipfile inflates all there is
+                    _add(contents, archive, name, stream.read(member.file_size))
     return contents
+
+
+def _check_directory(archive: Path) -> None:
+    """Refuse a zip whose list of files alone would fill the memory."""
+    with open(archive, "rb") as stream:
+        stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, stream.tell() - (1 << 16) - END_RECORD.size))
+        tail = stream.read()
+    place = tail.rfind(b"PK\x05\x06")
+    size = END_RECORD.unpack_from(tail, place)[5]
+    large_format = tail[max(0, place - 20) : place].startswith(b"PK\x06\x07")
+    if large_format or size > MAX_DIRECTORY_BYTES:
+        _refuse_size(archive)
 
 
 def _read_tar(archive: Path) -> dict[str, bytes]:
@@ -88,9 +112,11 @@ def _read_tar(archive: Path) -> dict[str, bytes]:
     with gzip.open(archive) as stream:
         unpacked = stream.read(MAX_TOTAL_BYTES + 1)
     _check_size(archive, 0, len(unpacked))
+    total = 0
     with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as opened:
         for count, member in enumerate(opened, start=1):
-            _check_size(archive, count, member.size)
+            total += abs(member.size)
+            _check_size(archive, count, total)  # a file with holes may promise any size
             _check_member(archive, member.name, member.isreg() or member.isdir())
             if member.isreg():
                 _add(contents, archive, member.name, opened.extractfile(member).read())
@@ -99,10 +125,14 @@ def _read_tar(archive: Path) -> dict[str, bytes]:
 
 def _check_size(archive: Path, members: int, size: int) -> None:
     if members > MAX_MEMBERS or size > MAX_TOTAL_BYTES:
-        raise DataError(
-            f"{archive}: refused, would unpack to more than {MAX_MEMBERS} files or "
-            f"{MAX_TOTAL_BYTES // 1_000_000} MB"
-        )
+        _refuse_size(archive)
+
+
+def _refuse_size(archive: Path) -> NoReturn:
+    raise DataError(
+        f"{archive}: refused, would unpack to more than {MAX_MEMBERS} files or "
+        f"{MAX_TOTAL_BYTES // 1_000_000} MB"
+    )
 
 
 def _check_member(archive: Path, name: str, plain: bool) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +129,28 @@ class Clips:
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return None
         return cls(**{**columns, "sample_rate": int(columns["sample_rate"])})
+
+    @classmethod
+    def cached(cls, path: Path, key: str, make: Callable[[], Clips]) -> Clips:
+        """Read the set that `key` describes from its file, or make it and write it there.
+
+        Of several processes one makes it, and the others wait. A file that can't be written costs
+        a warning.
+        """
+        stored = cls.load(path, key)
+        if stored is not None:
+            return stored
+        with utils.locked(path):
+            stored = cls.load(path, key)
+            if stored is not None:
+                return stored
+            clips = make()
+            try:
+                clips.save(path, key)
+            except OSError as error:
+                reason = error.strerror or error
+                print(f"warning: no cache for faster loading: {path}: {reason}", file=sys.stderr)
+        return clips
 
 
 def concatenate(sets: Sequence[Clips]) -> Clips:

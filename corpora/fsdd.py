@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -19,6 +18,7 @@ import numpy as np
 
 import audio_io
 import config
+import utils
 from corpora import archives, download
 from corpora.clips import Clips
 from corpora.registry import Request, Unavailable, register
@@ -79,30 +79,25 @@ def load_fsdd(data: config.DataSettings, audio: config.AudioSettings) -> Clips:
     source = find_fsdd(data)
     cache = data.root / "cache" / f"fsdd-{audio.sample_rate}.npz"
     key = f"{CACHE_VERSION} {audio.sample_rate} {CONTENT_SHA256} {_state(source)}"
-    stored = Clips.load(cache, key)
-    if stored is not None:
-        return stored
-    recordings = read_verified(source)
+    return Clips.cached(cache, key, lambda: _clips(read_verified(source), audio.sample_rate))
+
+
+def _clips(recordings: Mapping[str, np.ndarray], sample_rate: int) -> Clips:
+    """The recordings as clips of a rate; their names tell digit, speaker and take."""
     waveforms = [
-        audio_io.resample(audio_io.to_float(samples), SAMPLE_RATE, audio.sample_rate)
+        audio_io.resample(audio_io.to_float(samples), SAMPLE_RATE, sample_rate)
         for samples in recordings.values()
     ]
     digits, speakers, takes = zip(*(name.split("_") for name in recordings), strict=True)
-    clips = Clips.from_waveforms(
+    return Clips.from_waveforms(
         waveforms,
         [int(digit) for digit in digits],
         speakers,
         list(recordings),
         [int(take) for take in takes],
         "fsdd",
-        audio.sample_rate,
+        sample_rate,
     )
-    try:
-        clips.save(cache, key)
-    except OSError as error:
-        reason = error.strerror or error
-        print(f"warning: no cache for faster loading: {cache}: {reason}", file=sys.stderr)
-    return clips
 
 
 def find_fsdd(data: config.DataSettings) -> Path:
@@ -118,9 +113,12 @@ def find_fsdd(data: config.DataSettings) -> Path:
         if not data.fsdd_archive.exists():
             raise config.UserError(f"{data.fsdd_archive}: no such archive or folder; {ways}")
         return data.fsdd_archive
-    found = find_recordings(data.root)
-    if found is not None:
-        return found
+    with utils.locked(data.root / "fsdd"):
+        return find_recordings(data.root) or _fetch(data, ways)
+
+
+def _fetch(data: config.DataSettings, ways: str) -> Path:
+    """Download and unpack FSDD, unless an archive lies there already."""
     archive = data.root / "fsdd-1.0.10.zip"
     try:
         if not archive.exists():
@@ -192,11 +190,16 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
         raise archives.DataError(
             f'{folder}: no recordings such as 0_george_0.wav in it or its "recordings" folder'
         )
-    found = {}
+    found, total = {}, 0
     for path in sorted(place.iterdir()):
         if _is_sound(path.name):
-            small = path.is_file() and path.stat().st_size <= archives.MAX_TOTAL_BYTES // 10
-            found[path.name] = path.read_bytes() if small else b""
+            size = path.stat().st_size if path.is_file() else 0
+            total += size
+            if total > archives.MAX_TOTAL_BYTES:
+                raise archives.DataError(
+                    f"{folder}: refused, more than {archives.MAX_TOTAL_BYTES // 1_000_000} MB"
+                )
+            found[path.name] = path.read_bytes() if size else b""
     return found
 
 

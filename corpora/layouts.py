@@ -28,6 +28,10 @@ CLIP_NAME = re.compile(r"(?P<label>[A-Za-z]+|\d)_(?P<speaker>.+)_(?P<take>\d+)")
 SPEECH_COMMANDS_NAME = re.compile(r"(?P<speaker>.+)_nohash_(?P<take>\d+)")
 HASH = re.compile(r"[a-f]{7,}")
 """A word that is more likely a hash, of the kind that Speech Commands calls its speakers by."""
+MAX_TABLE_BYTES = 50_000_000
+"""Of a table of labels: half a million clips."""
+MAX_HEADER_BYTES = 10_000
+"""Of its first line."""
 BACKGROUND_FOLDER = "_background_noise_"
 """Of Speech Commands: noise, not words."""
 PATTERN_WORDS = {
@@ -184,7 +188,7 @@ def find_table(folder: Path) -> Path | None:
     for path in sorted(folder.glob("*.csv")):
         columns: list[str] = []
         with contextlib.suppress(config.UserError):  # somebody else's table, in any encoding
-            columns = _table_rows(path)[0]
+            columns = _table_rows(path, MAX_HEADER_BYTES)[0]
         if {"file", "label"} <= set(columns) or path.name.lower() == "labels.csv":
             found.append(path)
     if len(found) > 1:
@@ -209,7 +213,7 @@ def read_table(path: Path) -> dict[Path, Labelled]:
             f"{path}: no column {' or '.join(missing)}: file,label and perhaps speaker are needed"
         )
     found: dict[Path, Labelled] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         where = f"{path}, line {number}"
         name = _inner_path(row["file"], where)
         if path.parent / name in found:
@@ -220,10 +224,19 @@ def read_table(path: Path) -> dict[Path, Labelled]:
     return found
 
 
-def _table_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Column names in lower case, and the rows that aren't empty, all values stripped."""
+def _table_rows(
+    path: Path, limit: int | None = None
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Column names in lower case, and the rows that aren't empty with the number of their line.
+
+    With a limit only the column names are read, of so many bytes at most.
+    """
+    if limit is None and path.stat().st_size > MAX_TABLE_BYTES:
+        raise config.UserError(f"{path}: more than {MAX_TABLE_BYTES // 1_000_000} MB")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with open(path, "rb") as stream:
+            content = stream.read() if limit is None else stream.readline(limit)
+        text = content.decode("utf-8-sig")
         first = text.splitlines()[0] if text.strip() else ""
         separator = max(",;\t", key=first.count)
         header, *lines = list(csv.reader(text.splitlines(), delimiter=separator)) or [[]]
@@ -232,10 +245,10 @@ def _table_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     columns = [name.strip().lower() for name in header]
     padding = [""] * len(columns)
     rows = [
-        {name: value.strip() for name, value in zip(columns, line + padding, strict=False)}
-        for line in lines
+        (number, dict(zip(columns, map(str.strip, line + padding), strict=False)))
+        for number, line in enumerate(lines, start=2)
     ]
-    return columns, [row for row in rows if any(row.values())]
+    return columns, [(number, row) for number, row in rows if any(row.values())]
 
 
 def _inner_path(name: str, where: str) -> PurePosixPath:

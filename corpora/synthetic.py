@@ -97,14 +97,14 @@ def synthesize(
     """
     if cache_dir is None:
         return _make(settings, seed, sample_rate)
-    key = _key(settings, seed, sample_rate)
-    path = _cache_path(settings, seed, sample_rate, cache_dir)
-    clips = Clips.load(path, key)
-    if clips is None:
+
+    def make() -> Clips:
         clips = _make(settings, seed, sample_rate)
-        clips.save(path, key)
         _release_memory()
-    return clips
+        return clips
+
+    path = _cache_path(settings, seed, sample_rate, cache_dir)
+    return Clips.cached(path, _key(settings, seed, sample_rate), make)
 
 
 def _release_memory() -> None:

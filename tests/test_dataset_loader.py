@@ -100,7 +100,8 @@ def test_other_rates_are_resampled_into_a_cache_of_their_own(named):
     fast = load_fsdd(named, config.AudioSettings(sample_rate=16000))
     assert fast.sample_rate == 16000
     np.testing.assert_allclose(fast.durations, slow.durations, atol=2 / 8000)
-    assert sorted(os.listdir(named.root / "cache")) == ["fsdd-16000.npz", "fsdd-8000.npz"]
+    caches = sorted(path.name for path in (named.root / "cache").glob("*.npz"))
+    assert caches == ["fsdd-16000.npz", "fsdd-8000.npz"]
 
 
 def count_decodings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +20,7 @@ import utils
 from corpora import download, fsdd
 from corpora.download import DownloadError, fetch
 
+ROOT = Path(__file__).parent.parent
 CONTENT = bytes(range(256)) * 2000
 HALF = len(CONTENT) // 2
 
@@ -219,6 +222,11 @@ def test_a_data_folder_that_can_not_be_made_is_told(server, tmp_path):
         fetch(server.url, tmp_path / "data" / "fsdd.zip")
 
 
+def seen(folder: Path) -> list[str]:
+    """What lies in a folder, locks left out."""
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+
+
 def settings(server: Server, root: Path) -> config.DataSettings:
     return config.DataSettings(root=root, fsdd_archive=None, fsdd_url=server.url)
 
@@ -233,7 +241,45 @@ def test_fetched_verified_unpacked_and_not_fetched_again(server, small_release, 
     assert (first.samples == second.samples).all() and (first.names == second.names).all()
     unpacked = data.root / fsdd.FSDD_FOLDER
     assert fsdd.read_verified(unpacked).keys() == set(fsdd.NAMES)
-    assert sorted(os.listdir(data.root)) == ["cache", unpacked.name]
+    assert seen(data.root) == ["cache", unpacked.name]
+
+
+FIRST_RUN = """
+import sys
+from pathlib import Path
+import config
+from corpora import fsdd
+data, table, url, digest = sys.argv[1:]
+fsdd.DIGEST_TABLE, fsdd.CONTENT_SHA256 = Path(table), digest
+fsdd.NAMES = tuple(sorted(fsdd.digest_table(Path(table))))
+settings = config.DataSettings(root=Path(data), fsdd_archive=None, fsdd_url=url)
+print(len(fsdd.load_fsdd(settings, config.AudioSettings())))
+"""
+
+
+@pytest.mark.parametrize("given", ["address", "archive"])
+def test_three_first_runs_at_once_share_one_download(server, small_release, tmp_path, given):
+    data = tmp_path / "data"
+    if given == "archive":
+        data.mkdir()
+        (data / "fsdd-1.0.10.zip").write_bytes(zip_bytes(small_release))
+    server.content, server.plan = zip_bytes(small_release), ["whole"]
+    words = [str(data), str(fsdd.DIGEST_TABLE), server.url, fsdd.CONTENT_SHA256]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", FIRST_RUN, *words],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    outputs = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], outputs
+    assert [output for output, _ in outputs] == ["200\n"] * 3
+    assert len(server.requests) == (given == "address")
+    assert seen(data) == ["cache", fsdd.FSDD_FOLDER] and seen(data / "cache") == ["fsdd-8000.npz"]
 
 
 def test_an_altered_download_is_named_and_fetched_again_next_time(server, small_release, tmp_path):
@@ -242,7 +288,7 @@ def test_an_altered_download_is_named_and_fetched_again_next_time(server, small_
     data = settings(server, tmp_path / "data")
     with pytest.raises(config.UserError, match=r"1 missing \(3_ada_4\)"):
         dataset_loader.load_fsdd(data, config.AudioSettings())
-    assert os.listdir(data.root) == []
+    assert seen(data.root) == []
     server.content = zip_bytes(small_release)
     assert len(dataset_loader.load_fsdd(data, config.AudioSettings())) == len(small_release) - 1
 
@@ -251,7 +297,7 @@ def test_an_error_page_instead_of_the_archive_is_told(server, tmp_path):
     server.content = b"<html>please log in</html>"
     with pytest.raises(config.UserError, match="neither a folder nor a zip"):
         fsdd.find_fsdd(settings(server, tmp_path / "data"))
-    assert os.listdir(tmp_path / "data") == []
+    assert seen(tmp_path / "data") == []
 
 
 def test_no_network_and_no_archive_says_the_three_ways(server, tmp_path, monkeypatch, capsys):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import io
 import os
 import stat
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -170,6 +173,75 @@ def test_archives_that_grow_too_large_are_refused_unread(tmp_path, monkeypatch, 
     assert source.stat().st_size < 20_000
     with pytest.raises(DataError, match="refused, would unpack to more than .* 1 MB"):
         read_verified(source)
+
+
+def lying_zip(path: Path, size: int, method: int = zipfile.ZIP_DEFLATED) -> Path:
+    """A zip whose headers promise 100 bytes where `size` zeros are packed."""
+    with (
+        zipfile.ZipFile(path, "w", method) as archive,
+        archive.open(RECORDINGS + "0_ada_0.wav", "w") as member,
+    ):
+        for _ in range(size // 1_000_000):
+            member.write(bytes(1_000_000))
+    content = bytearray(path.read_bytes())
+    for header, place in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        struct.pack_into("<I", content, content.index(header) + place, 100)
+    path.write_bytes(content)
+    return path
+
+
+def sparse_tar(path: Path, size: int) -> Path:
+    """A tar.gz with a file of holes only, of which each copy promises `size` bytes."""
+    with tarfile.open(path, "w:gz", format=tarfile.GNU_FORMAT) as archive:
+        for number in range(50):
+            member = tarfile.TarInfo(f"{RECORDINGS}{number}_ada_0.wav")
+            header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+            header[156:157] = tarfile.GNUTYPE_SPARSE
+            header[386:410] = b"%011o\0%011o\0" % (size, 0)
+            header[483:495] = b"%011o\0" % size
+            header[148:156] = b"        "
+            header[148:156] = b"%06o\0 " % sum(header)
+            archive.fileobj.write(header)
+    return path
+
+
+def memory_to_refuse(path: Path) -> float:
+    """MB of memory at the most while an archive is read that must be refused."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError):
+            read_verified(path)
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_whose_headers_lie_is_refused_before_it_fills_the_memory(tmp_path, method):
+    path = lying_zip(tmp_path / "fsdd.zip", 200_000_000, method)
+    assert path.stat().st_size < 300_000
+    assert memory_to_refuse(path) < 20
+
+
+def test_a_tar_of_holes_is_refused_before_it_fills_the_memory(tmp_path):
+    assert memory_to_refuse(sparse_tar(tmp_path / "fsdd.tar.gz", 30_000_000)) < 150
+
+
+def test_a_zip_with_a_huge_list_of_files_is_refused_before_it_fills_the_memory(tmp_path):
+    entry = b"PK\x01\x02" + bytes(24) + struct.pack("<H", 1) + bytes(16) + b"x"
+    entries = entry * 300_000
+    end = b"PK\x05\x06" + struct.pack("<4H2IH", 0, 0, 0xFFFF, 0xFFFF, len(entries), 0, 0)
+    (tmp_path / "fsdd.zip").write_bytes(entries + end)
+    assert memory_to_refuse(tmp_path / "fsdd.zip") < 20
+
+
+def test_a_tar_that_nests_long_names_is_refused(tmp_path):
+    header = tarfile.TarInfo("x")
+    header.type = tarfile.GNUTYPE_LONGNAME
+    with gzip.open(tmp_path / "fsdd.tar.gz", "wb") as stream:
+        stream.write(header.tobuf(tarfile.GNU_FORMAT) * 5000)
+    with pytest.raises(DataError, match="truncated or damaged"):
+        read_verified(tmp_path / "fsdd.tar.gz")
 
 
 @pytest.mark.parametrize("container", PACKERS)

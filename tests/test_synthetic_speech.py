@@ -236,20 +236,20 @@ def test_espeak_stands_in_for_a_pico_that_crashes(monkeypatch, capsys, tmp_path)
 def test_the_cache_returns_the_same_set_and_notices_changes(tmp_path):
     few = config.SyntheticSettings.only(espeak_clips=20, other_words=5)
     made = synthetic.synthesize(few, 3, 8000, tmp_path)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.npz")
     stamp = path.stat().st_mtime_ns
     assert digest(synthetic.synthesize(few, 3, 8000, tmp_path)) == digest(made)
     assert path.stat().st_mtime_ns == stamp, "read, not made anew"
     synthetic.synthesize(few, 4, 8000, tmp_path)
     synthetic.synthesize(few, 3, 16000, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.glob("*.npz"))) == 3
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not really", None])
 def test_a_damaged_cache_is_made_anew(tmp_path, damage):
     few = config.SyntheticSettings.only(espeak_clips=10)
     made = synthetic.synthesize(few, 3, 8000, tmp_path)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.npz")
     path.write_bytes(path.read_bytes()[:-200] if damage is None else damage)
     assert digest(synthetic.synthesize(few, 3, 8000, tmp_path)) == digest(made)
     assert digest(Clips.load(path, path.stem.split("-")[1])) == digest(made)
