@@ -339,7 +339,7 @@ def other_seeds(
 def fold_key(settings: EvaluationSettings) -> str:
     """Changes with every setting, except the seed, that a fold's result depends on."""
     train_settings = dataclasses.asdict(settings.train_settings())
-    for name in ("seed", "save_dir", "runs_dir", "init", "resume", "dry_run"):
+    for name in ("seed", "save_dir", "runs_dir", "init", "resume", "overwrite", "dry_run"):
         train_settings.pop(name)
     for name in ("root", "fsdd_archive", "fsdd_url", "test_speaker", "split"):
         train_settings["data"].pop(name)
@@ -365,7 +365,11 @@ def speaker_fold(settings: EvaluationSettings, clips: Clips, name: str) -> ClipR
     print(f"{name}: training without this speaker", flush=True)
     data = dataclasses.replace(settings.data, split="speaker", test_speaker=name)
     runs = folder.parent / "runs" / f"{folder.name}-{key}"
-    train(settings.train_settings(data=data, save_dir=folder, runs_dir=runs, resume=True))
+    train(
+        settings.train_settings(
+            data=data, save_dir=folder, runs_dir=runs, resume=True, overwrite=True
+        )
+    )
     decision = dataclasses.replace(settings.decision, models_dir=folder)
     split = dataset_loader.speaker_split(clips, name, data.validation_fraction, settings.seed)
     results = scoring.recognize_clips(
