@@ -2,13 +2,15 @@
 
     python train.py                                   both networks, FSDD and synthetic speakers
     python train.py --models cnn --seed 1             one network, another seed
-    python train.py --training.epochs 5               a quick look
+    python train.py --training.epochs 5               a quick look: better networks stay in place
     python train.py --resume                          go on after a crash or Ctrl-C
     python train.py --init saved_models --data.corpora auto,own --training.epochs 3
-        --training.learning-rate 1e-3                 adapt to your own voice, in one line
+        --training.learning-rate 1e-3 --overwrite     adapt to your own voice, in one line
 
 FSDD is taken from FSDD_ARCHIVE, from data/, or from the internet. The best weights by validation
-loss land in saved_models/; settings, history, curves and TensorBoard logs in a folder under runs/.
+loss, settings, history, curves and TensorBoard logs land in a folder under runs/. The networks also
+replace those in saved_models/ unless they validate worse, were trained on fewer corpora, or in a
+dry run (--overwrite: in any case); what is replaced is kept in saved_models/previous.
 """
 
 from __future__ import annotations
@@ -25,10 +27,12 @@ from tqdm import tqdm
 import models
 import utils
 from recognition import calibration
-from recognition.checkpoint import Checkpoint, save_checkpoint
+from recognition.checkpoint import Checkpoint
 from recognition.predictor import vote
 from training.data import TrainLoader, compute_thread
 from training.run_folder import open_run, stored_settings
+from training.run_log import RunLog
+from training.saving import check_writable, plan, reason_to_keep_apart, save_networks
 from training.settings import TrainSettings, prepare_data
 from training.trainer import Trainer
 
@@ -39,13 +43,17 @@ def train(train_settings: TrainSettings) -> dict[str, Any]:
     Returns
     -------
     summary : what ``summary.json`` in the run folder holds: by network its parameters,
-        multiply-adds, file size, best validation scores and seconds; the run's folder and corpora
+        multiply-adds, file size, best validation scores and seconds; the run's folder and corpora;
+        where the networks are, and why not in ``save_dir``
 
     Raises
     ------
-    UserError : impossible settings, no data, a loss that became NaN, CUDA asked for and absent
+    UserError : impossible settings, no data, a loss that became NaN, CUDA asked for and absent, a
+        ``save_dir`` that can't be written
     """
     started = time.perf_counter()
+    if not train_settings.dry_run:
+        check_writable(train_settings.save_dir)
     training_data = prepare_data(train_settings)
     folder = open_run(train_settings)
     print(
@@ -55,31 +63,36 @@ def train(train_settings: TrainSettings) -> dict[str, Any]:
         f"{time.perf_counter() - started:.0f} s to load",
         flush=True,
     )
+    reason = reason_to_keep_apart(train_settings, training_data.corpora)
+    print(plan(train_settings, reason), flush=True)
     loader = TrainLoader(train_settings, training_data)
     trainers = {
         name: Trainer(name, train_settings, loader, folder) for name in train_settings.models
     }
-    summary = {name: describe(trainer) for name, trainer in trainers.items()}
+    networks = {name: describe(trainer) for name, trainer in trainers.items()}
     run_epochs(trainers, loader, folder)
     checkpoints = calibrate(trainers, loader)
-    save_dir = folder if train_settings.dry_run else train_settings.save_dir
+    saved = save_networks(train_settings, checkpoints, folder / "models", reason)
     for name, checkpoint in checkpoints.items():
-        path = save_dir / f"{name}.pt"
-        save_checkpoint(path, checkpoint)
-        summary[name] |= checkpoint.record["validation"] | {
+        path = saved.folder / f"{name}.pt"
+        networks[name] |= checkpoint.record["validation"] | {
             "temperature": checkpoint.temperature,
             "file": str(path),
             "file_bytes": path.stat().st_size,
         }
-    result = {
+    summary = {
         "folder": str(folder),
         "corpora": training_data.corpora,
         "seed": train_settings.seed,
         "seconds": round(time.perf_counter() - started, 1),
-        "models": summary,
+        "models": networks,
+        "models_dir": str(saved.folder),
+        "kept_apart": saved.kept_apart,
+        "failed": saved.failed,
     }
-    utils.write_json(folder / "summary.json", result | {"record": utils.run_record()})
-    return result
+    with utils.by_product(folder / "summary.json"):
+        utils.write_json(folder / "summary.json", summary | {"record": utils.run_record()})
+    return summary
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:
@@ -99,40 +112,24 @@ def describe(trainer: Trainer) -> dict[str, Any]:
 
 def run_epochs(trainers: dict[str, Trainer], loader: TrainLoader, folder: Path) -> None:
     """Train all networks side by side to the end; after each epoch the folder's files are whole."""
-    from torch.utils.tensorboard import SummaryWriter
-
     for trainer in trainers.values():
         trainer.load_state()
+    done = {name: trainer.epoch for name, trainer in trainers.items()}
     with contextlib.ExitStack() as stack:
         batch_thread = stack.enter_context(compute_thread(loader.settings))
         threads = {name: stack.enter_context(compute_thread(loader.settings)) for name in trainers}
-        writers = {
-            name: stack.enter_context(
-                contextlib.closing(
-                    SummaryWriter(folder / "tensorboard" / name, purge_step=trainer.epoch + 1)
-                )
-            )
-            for name, trainer in trainers.items()
-        }
+        log = stack.enter_context(contextlib.closing(RunLog(folder, loader.epochs, done)))
         while unfinished := [item for item in trainers.values() if not item.finished]:
             # a run that was killed between two saves goes on with the network that is behind
             epoch = min(trainer.epoch for trainer in unfinished)
             group = [trainer for trainer in unfinished if trainer.epoch == epoch]
             begun = time.perf_counter()
             scores = run_epoch(group, loader, batch_thread, threads)
-            record_history(trainers, folder)
-            for name, line in scores.items():
-                for key, value in line.items():
-                    if key != "epoch":
-                        writers[name].add_scalar(key, value, line["epoch"])
-                print(
-                    f"{name} epoch {line['epoch']:3d}/{loader.epochs}: "
-                    f"train loss {line['train_loss']:.4f} accuracy {line['train_accuracy']:.2%}  "
-                    f"validation loss {line['validation_loss']:.4f} "
-                    f"accuracy {line['validation_accuracy']:.2%}  "
-                    f"{time.perf_counter() - begun:.1f} s",
-                    flush=True,
-                )
+            log.record(scores, time.perf_counter() - begun)
+            log.write_history(
+                {name: trainer.history for name, trainer in trainers.items()},
+                all(trainer.finished for trainer in trainers.values()),
+            )
 
 
 def run_epoch(
@@ -165,17 +162,6 @@ def run_epoch(
         for trainer in group
     }
     return {name: end.result() for name, end in ends.items()}
-
-
-def record_history(trainers: dict[str, Trainer], folder: Path) -> None:
-    """Write the history as JSON and the learning curves as PNG."""
-    import visualization
-
-    history = {name: trainer.history for name, trainer in trainers.items()}
-    utils.write_json(folder / "history.json", history)
-    epoch = max(trainer.epoch for trainer in trainers.values())
-    if epoch % 10 == 0 or all(trainer.finished for trainer in trainers.values()):
-        visualization.plot_learning_curves(history, folder / "learning_curves.png")
 
 
 def calibrate(trainers: dict[str, Trainer], loader: TrainLoader) -> dict[str, Checkpoint]:
@@ -231,15 +217,26 @@ def provenance(trainer: Trainer, corpora: str) -> dict[str, Any]:
     }
 
 
-def run(train_settings: TrainSettings) -> None:
-    """Train and print what came out."""
-    result = train(train_settings)
-    for name, scores in result["models"].items():
+def run(train_settings: TrainSettings) -> int:
+    """Train and print what came out; 1 where the networks could not be put into ``save_dir``."""
+    summary = train(train_settings)
+    for name, scores in summary["models"].items():
         print(
             f"{name}: validation accuracy {scores['validation_accuracy']:.2%} at epoch "
             f"{scores['best_epoch']}, {scores['file_bytes'] / 1e6:.2f} MB in {scores['file']}"
         )
-    print(f"done in {result['seconds'] / 60:.1f} minutes; next: python evaluation.py")
+    print(f"done in {summary['seconds'] / 60:.1f} minutes; {next_step(train_settings, summary)}")
+    return int(summary["failed"])
+
+
+def next_step(train_settings: TrainSettings, summary: dict[str, Any]) -> str:
+    """What to do with the networks: evaluate them where they are, or put them to use."""
+    if not summary["kept_apart"]:
+        return "next: python evaluation.py"
+    return (
+        f"{train_settings.save_dir} is as it was: {summary['kept_apart']}. To use these networks: "
+        f"--decision.models-dir {summary['models_dir']}, or copy them"
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import inspect
 import io
 import itertools
 import json
+import math
 import os
 import platform
 import shutil
@@ -21,7 +22,7 @@ import textwrap
 import types
 import typing
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -48,6 +49,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         yield temporary
         os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner may read
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, name):  # a full disk names no file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -81,14 +86,37 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` to `path` as indented JSON, atomically; NumPy values are converted."""
+    """Write `value` to `path` as indented JSON, atomically.
 
-    def convert(item: Any) -> Any:
-        if hasattr(item, "tolist"):
-            return item.tolist()
-        return str(item)
+    NumPy values are converted; NaN and infinities, which JSON does not have, become null.
+    """
+    write_text(path, json.dumps(json_value(value), indent=2, allow_nan=False) + "\n")
 
-    write_text(path, json.dumps(value, indent=2, default=convert) + "\n")
+
+def json_value(item: Any) -> Any:
+    """`item` made of what JSON has; anything unknown becomes text."""
+    if hasattr(item, "tolist"):
+        item = item.tolist()
+    if isinstance(item, Mapping):
+        return {key: json_value(value) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        return [json_value(value) for value in item]
+    if isinstance(item, float):
+        return item if math.isfinite(item) else None
+    return item if item is None or isinstance(item, str | int) else str(item)
+
+
+@contextlib.contextmanager
+def by_product(what: Path | str) -> Iterator[None]:
+    """Around the writing of what only accompanies a result: a failure is told, and costs nothing.
+
+    A figure that another program holds open, a read-only folder or a full disk must not cost the
+    answer, the report or the trained network.
+    """
+    try:
+        yield
+    except OSError as error:
+        print(f"warning: {what} not written: {error.strerror or error}", file=sys.stderr)
 
 
 def commit() -> str:

@@ -93,6 +93,7 @@ def adapted(settings: EvaluationSettings, own: Clips, name: str) -> Predictor:
         init=fold_folder(settings, name),
         save_dir=folder / "models",
         runs_dir=folder / "runs",
+        overwrite=True,
         training=dataclasses.replace(settings.training, **ADAPTATION),
     )
     train(train_settings)

@@ -107,7 +107,10 @@ def speaker_fold(settings: EvaluationSettings, clips: Clips, name: str) -> ClipR
     logger.info(f"{name}: training without this speaker")
     data = dataclasses.replace(settings.data, split="speaker", test_speaker=name)
     runs = folder.parent / "runs" / f"{folder.name}-{key}"
-    train(settings.train_settings(data=data, save_dir=folder, runs_dir=runs, resume=True))
+    fold = settings.train_settings(
+        data=data, save_dir=folder, runs_dir=runs, resume=True, overwrite=True
+    )
+    train(fold)
     decision = dataclasses.replace(settings.decision, models_dir=folder)
     split = dataset_loader.speaker_split(clips, name, data.validation_fraction, settings.seed)
     recognizer = settings.recognizer(Predictor(decision, settings.models), recording=False)
@@ -125,7 +128,7 @@ def fold_folder(settings: EvaluationSettings, name: str) -> Path:
 def fold_key(settings: EvaluationSettings) -> str:
     """Changes with every setting, except the seed, that a fold's result depends on."""
     train_settings = dataclasses.asdict(settings.train_settings())
-    for name in ("seed", "save_dir", "runs_dir", "init", "resume", "dry_run"):
+    for name in ("seed", "save_dir", "runs_dir", "init", "resume", "overwrite", "dry_run"):
         train_settings.pop(name)
     for name in ("root", "fsdd_archive", "fsdd_url", "test_speaker", "split"):
         train_settings["data"].pop(name)

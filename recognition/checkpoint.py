@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import pickle
+import math
+import types
+import typing
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +20,10 @@ import models
 import utils
 from audio_feature_extraction import FrontEnd
 
+Group = TypeVar("Group", config.AudioSettings, config.FeaturesSettings)
 FORMAT = 2
 """Layout of the checkpoint dictionary; raised when it changes."""
+REMEDY = "make it again with: python train.py"
 
 
 @dataclass
@@ -28,7 +32,7 @@ class Checkpoint:
 
     `temperature` and `reject_bias` calibrate its posteriors, `threshold` is the confidence below
     which it alone says "no digit", `vote_threshold` the same for the vote of the networks trained
-    with it.
+    with it. `labels` says what its outputs are, so that a network for other words is refused.
     """
 
     name: str
@@ -60,8 +64,38 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         "audio": dataclasses.asdict(checkpoint.audio),
         "features": dataclasses.asdict(checkpoint.features),
     }
+    save_tensors(path, content)
+
+
+def save_tensors(path: Path | str, content: dict[str, Any]) -> None:
+    """Write tensors and plain values, atomically.
+
+    PyTorch's own writer answers a full disk with RuntimeError; through memory it is an OSError.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with utils.atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def load_tensors(path: Path, remedy: str, device: str = "cpu") -> Any:
+    """Read what :func:`save_tensors` wrote; no code in it is run.
+
+    Raises
+    ------
+    UserError : truncated, altered or another kind of file; ends with `remedy`
+    """
+    stream = io.BytesIO(path.read_bytes())
+    try:
+        with zipfile.ZipFile(stream) as archive:  # torch.load itself does not check the sums
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile
+        stream.seek(0)
+        return torch.load(stream, map_location=device, weights_only=True)
+    except Exception:  # bytes that are not ours make these readers raise anything
+        raise config.UserError(
+            f"{path}: truncated, altered or not a model file; {remedy}"
+        ) from None
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -69,47 +103,90 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
     Raises
     ------
-    UserError : missing, truncated, not one of ours, or made for settings this version lacks
+    UserError : missing, truncated, not one of ours, made for settings this version lacks, or with
+        values that no training gives
     """
     path = Path(path)
     if not path.is_file():
         raise config.UserError(f"{path}: no such model file; train one with: python train.py")
-    try:
-        stream = io.BytesIO(path.read_bytes())
-        with zipfile.ZipFile(stream) as archive:  # torch.load itself does not check the sums
-            if archive.testzip() is not None:
-                raise zipfile.BadZipFile
-        stream.seek(0)
-        content = torch.load(stream, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        zipfile.BadZipFile,
-    ):
-        raise config.UserError(
-            f"{path}: truncated, altered or not a model file; make it again with: python train.py"
-        ) from None
+    content = load_tensors(path, REMEDY)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise config.UserError(
-            f"{path}: not a checkpoint of this version; make it again with: python train.py"
-        )
+        raise config.UserError(f"{path}: not a checkpoint of this version; {REMEDY}")
     try:
-        content.pop("format")
-        if content["features"].get("mel_scale") == "slaney":  # a setting once, now always so
-            content["features"].pop("mel_scale")
-        content |= {
-            "labels": tuple(content["labels"]),
-            "audio": config.AudioSettings(**content["audio"]),
-            "features": config.FeaturesSettings(**content["features"]),
+        checkpoint = unpacked(content)
+        check_values(checkpoint)
+        check_weights(checkpoint)
+        return checkpoint
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        problem = "its weights or settings do not fit the networks of this version"
+    except config.UserError as error:
+        problem = str(error)
+    raise config.UserError(f"{path}: {problem}; {REMEDY}")
+
+
+def unpacked(content: dict[str, Any]) -> Checkpoint:
+    """The checkpoint in a file's dictionary."""
+    values = {name: value for name, value in content.items() if name != "format"}
+    features = dict(values["features"])
+    if features.get("mel_scale") == "slaney":  # a setting once, now always so
+        features.pop("mel_scale")
+    return Checkpoint(
+        **values
+        | {
+            "labels": tuple(values["labels"]),
+            "audio": settings_group(config.AudioSettings, values["audio"]),
+            "features": settings_group(config.FeaturesSettings, features),
         }
-        checkpoint = Checkpoint(**content)
-        checkpoint.network()
-    except (TypeError, KeyError, RuntimeError, AttributeError):
-        raise config.UserError(
-            f"{path}: its weights or settings do not fit the networks of this "
-            "version; make it again with: python train.py"
-        ) from None
-    return checkpoint
+    )
+
+
+def settings_group(kind: type[Group], values: dict[str, Any]) -> Group:
+    """A group of settings from stored values, each of the type that the group declares."""
+    hints = typing.get_type_hints(kind)
+    for name, value in values.items():
+        if not fits(value, hints[name]):
+            raise config.UserError(f"its {name} is {value!r:.40}")
+    return kind(**values)
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Whether a stored value has the type `hint`; numbers must be finite."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin is tuple:
+        return isinstance(value, tuple) and all(fits(item, inner[0]) for item in value)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, choice) for choice in inner)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is hint
+
+
+def check_values(checkpoint: Checkpoint) -> None:
+    """Refuse labels, calibration and record that no training gives."""
+    if checkpoint.labels != config.DIGITS:
+        raise config.UserError("its labels are not the ten digits")
+    for name, low, high in (
+        ("temperature", 1e-6, math.inf),
+        ("reject_bias", -math.inf, math.inf),
+        ("threshold", 0, 1),
+        ("vote_threshold", 0, 1),
+    ):
+        value = getattr(checkpoint, name)
+        if not fits(value, float) or not low <= value <= high:
+            raise config.UserError(f"its {name} is {value!r:.40}")
+    if not isinstance(checkpoint.record, dict) or not fits(checkpoint.record.get("seed", 0), int):
+        raise config.UserError("its record is damaged")
+
+
+def check_weights(checkpoint: Checkpoint) -> None:
+    """Refuse weights of other shapes, before memory is taken for them, and ones not finite."""
+    front_end = FrontEnd(checkpoint.features, checkpoint.audio.sample_rate)
+    with torch.device("meta"):
+        network = models.create_model(checkpoint.name, front_end.n_features, **checkpoint.arguments)
+    expected = {name: (value.shape, value.dtype) for name, value in network.state_dict().items()}
+    if expected != {name: (item.shape, item.dtype) for name, item in checkpoint.weights.items()}:
+        raise ValueError
+    if not all(torch.isfinite(item).all() for item in checkpoint.weights.values()):
+        raise config.UserError("its weights hold NaN or infinity")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from untrained import checkpoint
 import config
 from recognition.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
-SHIPPED = Path(__file__).resolve().parent.parent / "saved_models"
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = ROOT / "saved_models"
 
 
 @pytest.fixture
@@ -86,3 +89,87 @@ def test_a_checkpoint_of_the_time_when_the_mel_scale_was_a_setting(folder, mel_s
     else:
         with pytest.raises(config.UserError, match="do not fit"):
             load_checkpoint(folder / "cnn.pt")
+
+
+def spoil(path: Path, **changes) -> None:
+    """Change values of a checkpoint's dictionary as somebody with a hex editor could not."""
+    content = torch.load(path, weights_only=True)
+    for name, value in changes.items():
+        content[name] = value
+    torch.save(content, path)
+
+
+FEATURES = dataclasses.asdict(config.FeaturesSettings())
+AUDIO = dataclasses.asdict(config.AudioSettings())
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"temperature": 0.0}, "its temperature is 0.0"),
+        ({"temperature": -1.0}, "its temperature is -1.0"),
+        ({"temperature": float("nan")}, "its temperature is nan"),
+        ({"temperature": "1.0"}, "its temperature is '1.0'"),
+        ({"temperature": True}, "its temperature is True"),
+        ({"temperature": torch.tensor(1.0)}, "its temperature is tensor"),
+        ({"reject_bias": float("inf")}, "its reject_bias is inf"),
+        ({"threshold": None}, "its threshold is None"),
+        ({"vote_threshold": 1.5}, "its vote_threshold is 1.5"),
+        ({"labels": ["nul", "een"]}, "its labels are not the ten digits"),
+        ({"labels": 3}, "do not fit"),
+        ({"record": [1]}, "its record is damaged"),
+        ({"record": {"seed": "x"}}, "its record is damaged"),
+        ({"name": "nosuch"}, "no model named 'nosuch'"),
+        ({"name": ["cnn"]}, "do not fit"),
+        ({"arguments": {"width": 10**6}}, "do not fit"),
+        ({"arguments": [16]}, "do not fit"),
+        ({"weights": {}}, "do not fit"),
+        ({"weights": [1]}, "do not fit"),
+        ({"features": FEATURES | {"kind": "wavelet"}}, "its kind is 'wavelet'"),
+        ({"features": FEATURES | {"n_fft": 256.0}}, "its n_fft is 256.0"),
+        ({"features": FEATURES | {"f_max": float("nan")}}, "its f_max is nan"),
+        ({"features": FEATURES | {"f_max": 9000.0}}, "features.f-max"),
+        ({"features": FEATURES | {"tempos": ("1",)}}, "its tempos is"),
+        ({"features": 7}, "do not fit"),
+        ({"audio": AUDIO | {"sample_rate": 1}}, "audio.sample-rate is 1"),
+        ({"audio": AUDIO | {"nosuch": 1}}, "do not fit"),
+        ({"nosuch": 1}, "do not fit"),
+    ],
+    ids=str,
+)
+def test_values_that_no_training_gives_are_named_in_one_line(folder, changes, problem):
+    spoil(folder / "cnn.pt", **changes)
+    with pytest.raises(config.UserError) as complaint:
+        load_checkpoint(folder / "cnn.pt")
+    line = str(complaint.value)
+    assert line.startswith(str(folder / "cnn.pt")) and problem in line and "\n" not in line
+    assert "python train.py" in line
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(folder, value):
+    weights = checkpoint().weights
+    next(iter(weights.values())).view(-1)[0] = value
+    spoil(folder / "cnn.pt", weights=weights)
+    with pytest.raises(config.UserError, match="NaN or infinity"):
+        load_checkpoint(folder / "cnn.pt")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for the size of a file")
+def test_a_disk_that_is_full_leaves_the_old_checkpoint(folder):
+    code = f"""
+import resource, torch, config
+from recognition.checkpoint import load_checkpoint, save_checkpoint
+checkpoint = load_checkpoint({str(folder / "cnn.pt")!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    save_checkpoint({str(folder / "rnn.pt")!r}, checkpoint)
+except OSError as error:
+    print(error.filename)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == str(folder / "rnn.pt"), done.stderr
+    assert load_checkpoint(folder / "rnn.pt").name == "rnn"
+    assert sorted(path.name for path in folder.iterdir()) == ["cnn.pt", "rnn.pt"]

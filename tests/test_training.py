@@ -1,8 +1,11 @@
 """Training end to end on tones that stand for digits: it learns, resumes, repeats, refuses."""
 
+import dataclasses
+import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,9 +19,11 @@ import torch
 import audio_io
 import config
 import utils
-from recognition.checkpoint import load_checkpoint
+from recognition.checkpoint import load_checkpoint, save_checkpoint
 from train import train
-from training.settings import TrainSettings
+from training.data import TrainLoader
+from training.settings import TrainSettings, prepare_data
+from training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 RATE = 8000
@@ -127,7 +132,8 @@ def test_same_seed_same_numbers_other_seed_others(tones, tmp_path):
 def test_dry_run_trains_two_batches_and_saves_no_model(tones, tmp_path):
     result = train(train_settings(tones, tmp_path, "--dry-run"))
     assert not (tmp_path / "models").exists()
-    assert load_checkpoint(Path(result["folder"]) / "rnn.pt").name == "rnn"
+    assert load_checkpoint(Path(result["folder"]) / "models" / "rnn.pt").name == "rnn"
+    assert result["kept_apart"] == "this is a dry run"
 
 
 def test_init_starts_from_trained_weights(tones, tmp_path):
@@ -253,29 +259,150 @@ def test_resume_of_other_settings_is_refused(tones, tmp_path):
 def test_a_full_disk_is_one_line(tones, tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    (tmp_path / "models").mkdir()
     (tmp_path / "runs").symlink_to("/dev/full")
     done = run(*words(tones, tmp_path, "--training.epochs", "1"))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT can't be sent to a process on Windows")
-def test_ctrl_c_leaves_whole_files(tones, tmp_path):
+def limit_files(size: int):
+    """What limits the size of a child's files, as a disk that is full does; not on Windows."""
+    resource = pytest.importorskip("resource")
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_disk_that_fills_while_saving_is_one_line(tones, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "train.py", *words(tones, tmp_path, "--training.epochs", "1")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=limit_files(50_000),
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: File too large: ") and last.endswith(".state.pt")
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_a_folder_for_the_networks_that_can_not_be_written_stops_before_the_first_epoch(
+    tones, tmp_path
+):
+    (tmp_path / "models").write_text("a file")
+    with pytest.raises(config.UserError, match="--save-dir .* can't be written"):
+        train(train_settings(tones, tmp_path))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_by_products_that_can_not_be_written_cost_no_network(tones, tmp_path, monkeypatch, capsys):
+    run_folder = tmp_path / "run"
+    for name in ("learning_curves.png", "history.json", "summary.json"):
+        (run_folder / name).mkdir(parents=True)
+    (run_folder / "tensorboard").write_text("not a folder")
+    monkeypatch.setattr("train.open_run", lambda _: run_folder)
+    train(train_settings(tones, tmp_path, "--training.epochs", "1", "--models", "cnn"))
+    assert load_checkpoint(tmp_path / "models" / "cnn.pt").name == "cnn"
+    told = capsys.readouterr().err
+    for name in ("learning_curves.png", "history.json", "summary.json", "tensorboard"):
+        assert f"{name} not written" in told or f"{name}{os.sep}cnn not written" in told
+
+
+def test_worse_networks_stay_in_the_run_and_the_last_line_says_so(tones, tmp_path):
+    shutil.copytree(trained(tones, tmp_path), tmp_path / "models")
+    before = weights(tmp_path / "models")
+    done = run(*words(tones, tmp_path, "--training.epochs", "1", "--models", "cnn"))
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert "is as it was: cnn's validation loss is" in last
+    models = Path(last.split("--decision.models-dir ")[1].split(",")[0])
+    assert load_checkpoint(models / "cnn.pt").record["validation"]["best_epoch"] == 1
+    assert same(weights(tmp_path / "models"), before)
+
+
+def trained(tones: Path, tmp_path: Path) -> Path:
+    """A folder with a network that validates too well for a quick look."""
+    settings = train_settings(tones, tmp_path / "good", "--training.epochs", "1", "--models", "cnn")
+    train(settings)
+    good = load_checkpoint(settings.save_dir / "cnn.pt")
+    good.record["validation"]["validation_loss"] = 0.001
+    save_checkpoint(settings.save_dir / "cnn.pt", good)
+    return settings.save_dir
+
+
+def test_resuming_counts_the_epochs_without_improvement_on(tones, tmp_path):
+    """Also with a state that calls them "stale", as earlier versions did."""
+    settings = train_settings(tones, tmp_path, "--training.epochs", "2", "--models", "cnn")
+    run_folder = Path(train(settings)["folder"])
+    trainer = Trainer("cnn", settings, TrainLoader(settings, prepare_data(settings)), run_folder)
+    state = torch.load(trainer.state_path, weights_only=True)
+    for name in ("epochs_without_improvement", "stale"):
+        state.pop("epochs_without_improvement", None)
+        torch.save(state | {name: 7}, trainer.state_path)
+        trainer.epochs_without_improvement = 0
+        trainer.load_state()
+        assert trainer.epochs_without_improvement == 7
+
+
+def damaged_states(state: dict) -> dict[str, bytes]:
+    """Files that are no state of a run, by what is wrong with them."""
+    files = {"empty": b"", "text": b"no archive"}
+    for name, content in {
+        "another kind": [1, 2],
+        "a part is missing": {key: value for key, value in state.items() if key != "average"},
+        "other weights": state | {"network": {"a": torch.zeros(1)}},
+        "other counts": state | {"epoch": "many"},
+        "history cut": state | {"history": []},
+        "optimizer lost": state | {"optimizers": []},
+    }.items():
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        files[name] = buffer.getvalue()
+    files["cut"] = buffer.getvalue()[:-2000]
+    return files
+
+
+def test_resuming_from_a_damaged_state_is_one_line(tones, tmp_path):
+    settings = train_settings(tones, tmp_path, "--training.epochs", "1", "--models", "cnn")
+    run_folder = Path(train(settings)["folder"])
+    trainer = Trainer("cnn", settings, TrainLoader(settings, prepare_data(settings)), run_folder)
+    path = trainer.state_path
+    for name, content in damaged_states(torch.load(path, weights_only=True)).items():
+        path.write_bytes(content)
+        with pytest.raises(config.UserError) as complaint:
+            trainer.load_state()
+        line = str(complaint.value)
+        assert line.startswith(str(path)) and "remove it to train cnn" in line, name
+        assert "\n" not in line
+    path.unlink()
+    again = train(dataclasses.replace(settings, resume=True))
+    assert again["folder"] == str(run_folder) and again["models_dir"] == str(settings.save_dir)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals for a process")
+@pytest.mark.parametrize(
+    ("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+def test_a_signal_ends_training_with_whole_files_and_no_process_left(
+    tones, tmp_path, signal_number, code
+):
     process = subprocess.Popen(
         [sys.executable, "train.py", *words(tones, tmp_path, "--training.epochs", "500")],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     for line in process.stdout:
         if "epoch   3" in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal_number)
     _, complaint = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in complaint
+    assert process.returncode == code and "Traceback" not in complaint
     assert not list(tmp_path.rglob(".*.pt"))
+    with pytest.raises(ProcessLookupError):  # nobody is left in its group
+        os.killpg(process.pid, 0)
 
 
 @pytest.mark.slow

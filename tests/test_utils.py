@@ -115,3 +115,30 @@ def test_folders_are_made_and_the_content_arrives(tmp_path):
 def test_the_record_names_commit_and_versions():
     record = utils.run_record()
     assert record["commit"] and record["versions"]["torch"] and record["python"]
+
+
+def test_json_holds_no_nan(tmp_path):
+    path = tmp_path / "value.json"
+    scores = {"loss": float("nan"), "all": (np.float32("inf"), [np.array([1.5, np.nan])], True)}
+    utils.write_json(path, scores)
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    read = json.loads(path.read_text(), parse_constant=refuse)
+    assert read == {"loss": None, "all": [None, [[1.5, None]], True]}
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
+    with pytest.raises(OSError) as complaint, utils.atomic_path(tmp_path / "a.txt"):
+        raise OSError(28, "No space left on device")
+    assert complaint.value.filename == str(tmp_path / "a.txt")
+
+
+def test_a_by_product_that_fails_is_told_and_costs_nothing(tmp_path, capsys):
+    (tmp_path / "figure.png").mkdir()
+    with utils.by_product(tmp_path / "figure.png"):
+        utils.write_text(tmp_path / "figure.png", "not there")
+    assert capsys.readouterr().err.startswith(f"warning: {tmp_path / 'figure.png'} not written")
+    with pytest.raises(ValueError), utils.by_product(tmp_path):
+        raise ValueError

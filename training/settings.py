@@ -38,6 +38,8 @@ class TrainSettings:
     """Folder of trained networks to start from, for instance to adapt to your own voice."""
     resume: bool = False
     """Go on with the last run of the same settings after a crash or Ctrl-C."""
+    overwrite: bool = False
+    """Replace networks in save-dir also by ones that validate worse or knew fewer corpora."""
     dry_run: bool = False
     """Two batches of one epoch: does everything fit together? Saves into the run folder only."""
 

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import config
 import models
-import utils
 from audio_feature_extraction import mean_logits
-from recognition.checkpoint import load_checkpoint
+from recognition.checkpoint import load_checkpoint, load_tensors, save_tensors
 from training.data import TrainLoader
 from training.optimizers import make_optimizers
 from training.settings import TrainSettings
@@ -201,32 +201,48 @@ class Trainer:
 
     def save_state(self) -> None:
         """Keep all that the next epoch depends on."""
-        with utils.atomic_path(self.state_path) as temporary:
-            torch.save(
-                {
-                    "network": self.network.state_dict(),
-                    "average": self.average.state_dict(),
-                    "optimizers": [item.state_dict() for item in self.optimizers],
-                    "best": self.best,
-                    "scaler": self.scaler.state_dict(),
-                    "best_loss": self.best_loss,
-                    "epoch": self.epoch,
-                    "epochs_without_improvement": self.epochs_without_improvement,
-                    "history": self.history,
-                },
-                temporary,
-            )
+        save_tensors(
+            self.state_path,
+            {
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimizers": [item.state_dict() for item in self.optimizers],
+                "best": self.best,
+                "scaler": self.scaler.state_dict(),
+                "best_loss": self.best_loss,
+                "epoch": self.epoch,
+                "epochs_without_improvement": self.epochs_without_improvement,
+                "history": self.history,
+            },
+        )
 
     def load_state(self) -> None:
-        """Go on where :meth:`save_state` left off, if it did."""
+        """Go on where :meth:`save_state` left off, if it did.
+
+        Raises
+        ------
+        UserError : the file is damaged
+        """
         if not self.state_path.exists():
             return
-        state = torch.load(self.state_path, map_location=self.device, weights_only=True)
+        remedy = f"remove it to train {self.name} from the start, or leave --resume out"
+        state = load_tensors(self.state_path, remedy, self.device)
+        try:
+            self._restore(state)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+            raise config.UserError(
+                f"{self.state_path}: not the state of this run; {remedy}"
+            ) from None
+
+    def _restore(self, state: dict[str, Any]) -> None:
         for part in ("network", "average", "scaler"):
             getattr(self, part).load_state_dict(state[part])
         for optimizer, its_state in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(its_state)
+        self._new_network().load_state_dict(state["best"])
         if "stale" in state:  # as earlier versions called it
             state["epochs_without_improvement"] = state["stale"]
         for value in ("best", "best_loss", "epoch", "epochs_without_improvement", "history"):
             setattr(self, value, state[value])
+        if [line["epoch"] for line in self.history] != list(range(1, self.epoch + 1)):
+            raise ValueError
