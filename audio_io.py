@@ -1,20 +1,53 @@
-"""Sound files: read anything to mono float32, resample, write."""
+"""Sound files: read anything to mono float32, resample, write; find them, and what names them.
+
+A file is judged by what it holds, never by its name (:mod:`audio_decoding`).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import io
+import os
+import re
+import sys
+import urllib.parse
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+import audio_decoding
 import config
 import utils
+from audio_decoding import AudioError
 
 INT16_SCALE = 32768.0
 """A 16-bit sample of -32768 is -1.0 in float, as libsndfile has it."""
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus")
+_SUFFIXES = (
+    "wav wave bwf flac ogg oga opus mp3 mp2 aif aiff aifc au snd caf w64 rf64 sph nist voc xi m4a "
+    "m4b mp4 mov 3gp 3g2 amr aac webm weba mka mkv wma asf spx ac3"
+)
+AUDIO_SUFFIXES = tuple(f".{name}" for name in _SUFFIXES.split())
+"""Names of the files that a folder is searched for."""
+SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
+"""What Windows and macOS leave in folders, besides names that begin with a dot; in lower case."""
+NAMED_FILES = 5
+"""Files left out that are named before they are only counted."""
+LOUD, OVERSHOOT = 0.9, 1.12
+"""Peak that samples beyond full scale are brought to, and the peak (1 dB over) worth a remark."""
+QUIET, AUDIBLE = 0.01, 0.1
+"""Peak (-40 dBFS) under which finely quantised sound is brought up, and to what."""
+FAINTEST, ABSURD = 1e-10, 1e12
+"""Peaks beyond which no scale of samples goes: 32-bit integers have steps of 5e-10, end at 2e9."""
+SILENT_CHANNEL = 1e-3
+"""Level, of the loudest channel's, under which a channel holds no sound."""
+CANCELLED = 0.25
+"""Level of the mix, of the loudest channel's, under which channels cancel each other: -12 dB."""
+CLEANER_DB = 6.0
+"""dB by which a channel must stand out of its noise further than the mix, to be taken alone."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +69,42 @@ class Recording:
         return len(self.waveform) / self.sample_rate
 
 
-class AudioError(config.UserError):
-    """A sound file that can't be used; the text names it and says why."""
+@dataclass(frozen=True)
+class AudioFiles:
+    """Sound files by name; iterating gives their paths."""
+
+    paths: list[Path]
+    left_out: list[Path]
+    """Files that are no sound files by their names."""
+    unreadable: list[Path]
+    """Folders that could not be looked into."""
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def remark(self) -> str:
+        """One line on what was left out; "" where nothing was."""
+        parts = []
+        if self.left_out:
+            parts.append(f"{len(self.left_out)} left out, no sound files: {_some(self.left_out)}")
+        if self.unreadable:
+            parts.append(f"{len(self.unreadable)} folders can't be read: {_some(self.unreadable)}")
+        return "; ".join(parts)
+
+
+def _some(paths: list[Path]) -> str:
+    names = [printable(path) for path in paths[:NAMED_FILES]]
+    return ", ".join(names) + (" ..." if len(paths) > NAMED_FILES else "")
+
+
+def printable(name: Path | str) -> str:
+    """A file's name as any text: escapes for what is no text or would move the cursor."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(name)
+    )
 
 
 def read_audio(
@@ -45,74 +112,138 @@ def read_audio(
     sample_rate: int | None = None,
     max_seconds: float = config.AudioSettings.max_seconds,
 ) -> tuple[np.ndarray, int]:
-    """Read WAV, FLAC, OGG or MP3 of any rate, width and channel count as mono.
+    """Read sound of any format, rate, width and channel count as mono.
 
     Parameters
     ----------
-    source : a path, the file's bytes, or an open binary file
+    source : a path ("-" is standard input), the file's bytes, or an open binary file or pipe
     sample_rate : Hz to resample to; None keeps the file's own rate
-    max_seconds : longer recordings are refused before they are decoded
+    max_seconds : longer recordings are refused before they are decoded whole
 
     Returns
     -------
-    waveform : float32 (samples,), in [-1, 1]; the mean of the channels
+    waveform : float32 (samples,), in [-1, 1]; the channels as :func:`mix_down` joins them
     sample_rate : Hz
 
     Raises
     ------
     AudioError : missing, empty, not audio, NaN or infinite samples, longer than `max_seconds`
     """
-    import soundfile
-
-    name = str(source) if isinstance(source, (str, Path)) else "recording"
-    stream = _Memory(source) if isinstance(source, bytes) else source
-    if isinstance(source, (str, Path)) and not Path(source).is_file():
-        raise AudioError(f"{name}: no such file")
-    if source == b"" or (isinstance(source, (str, Path)) and Path(source).stat().st_size == 0):
-        raise AudioError(f"{name}: empty file")
-    try:
-        with soundfile.SoundFile(stream) as sound:
-            rate, seconds = sound.samplerate, sound.frames / sound.samplerate
-            if seconds > max_seconds:
-                raise AudioError(
-                    f"{name}: {seconds:.0f} s long; at most {max_seconds:g} s are accepted"
-                )
-            samples = sound.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, TypeError, OSError) as error:
-        raise AudioError(f"{name}: not a readable sound file ({_reason(error)})") from None
-    waveform = samples.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(waveform).all():
-        raise AudioError(f"{name}: holds NaN or infinite samples")
-    if sample_rate is not None and sample_rate != rate:
-        waveform, rate = resample(waveform, rate, sample_rate), sample_rate
-    if waveform.size == 0:  # also where a damaged header claims a rate of gigahertz
-        raise AudioError(f"{name}: holds no samples")
-    return np.clip(waveform, -1.0, 1.0), rate
+    recording = read_recording(source, sample_rate, max_seconds)
+    return recording.waveform, recording.sample_rate
 
 
 def read_recording(
-    path: Path | str,
+    source: Path | str | bytes | BinaryIO,
     sample_rate: int | None = None,
     max_seconds: float = config.AudioSettings.max_seconds,
 ) -> Recording:
-    """Read one sound file with :func:`read_audio`, as a :class:`Recording` of that name."""
-    return Recording(*read_audio(path, sample_rate, max_seconds), str(path))
+    """Read as :func:`read_audio` does, with the name and with remarks on what is odd about it."""
+    name = printable(source) if isinstance(source, (str, Path)) else "recording"
+    name = "standard input" if name == "-" else name
+    try:
+        with _opened(source) as file:
+            decoded = audio_decoding.decode(file, max_seconds)
+        waveform, remarks = _to_mono(decoded)
+        rate = decoded.sample_rate
+        if sample_rate is not None and sample_rate != rate:
+            waveform, rate = resample(waveform, rate, sample_rate), sample_rate
+        if waveform.size == 0:  # also where a damaged header claims a rate of gigahertz
+            raise AudioError("holds no samples")
+    except AudioError as error:
+        raise AudioError(f"{name}: {error}") from None
+    except OSError as error:
+        raise AudioError(f"{name}: {error.strerror or error}") from None
+    return Recording(np.clip(waveform, -1.0, 1.0), rate, name, (*decoded.remarks, *remarks))
 
 
-class _Memory(io.BytesIO):
-    """Bytes as a file in which a damaged header's seek before the start stops at the start.
+@contextlib.contextmanager
+def _opened(source: Path | str | bytes | BinaryIO) -> Iterator[BinaryIO]:
+    """The source as a binary file that can seek; pipes are read into memory, up to a bound."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, bytes):
+            file: BinaryIO = io.BytesIO(source)
+        elif str(source) == "-":
+            file = sys.stdin.buffer
+        elif isinstance(source, (str, Path)):
+            file = stack.enter_context(_open(str(source)))
+        else:
+            file = source
+        if not file.seekable():
+            content = file.read(audio_decoding.MAX_STREAM_BYTES + 1)
+            if len(content) > audio_decoding.MAX_STREAM_BYTES:
+                raise AudioError(f"more than {audio_decoding.MAX_STREAM_BYTES >> 20} MB in a pipe")
+            file = io.BytesIO(content)
+        yield file
 
-    libsndfile then finds nothing and says so; an exception could not pass through it, and would be
-    printed with its traceback.
+
+def _open(path: str) -> BinaryIO:
+    if os.path.isdir(path):
+        raise AudioError("is a folder, not a sound file: name the files in it")
+    try:
+        return open(path, "rb")
+    except (FileNotFoundError, ValueError):  # a null character is in no file's name
+        missing = "no file matches" if glob.has_magic(path) else "no such file"
+        raise AudioError(missing) from None
+
+
+def _to_mono(decoded: audio_decoding.Decoded) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Channels joined and levels brought into range, float32 (samples,); remarks."""
+    samples, remarks = decoded.samples, []
+    peak = float(np.abs(samples).max(initial=0))
+    if not np.isfinite(peak):
+        raise AudioError("holds NaN or infinite samples")
+    if peak > ABSURD:
+        raise AudioError(f"holds samples of {peak:.0e}, where 1 is full scale: not sound")
+    if peak > 1:
+        samples = samples * np.float32(LOUD / peak)
+        if peak > OVERSHOOT:
+            remarks.append(f"samples up to {peak:.3g} times full scale: scaled down")
+    waveform, remark = mix_down(samples)
+    remarks += [remark] if remark else []
+    peak = float(np.abs(waveform).max(initial=0))
+    if decoded.fine and FAINTEST < peak < QUIET:
+        waveform = waveform * np.float32(AUDIBLE / peak)
+        remarks.append(f"very quiet ({dbfs(peak):.0f} dBFS at most): brought up")
+    return waveform, tuple(remarks)
+
+
+def mix_down(samples: np.ndarray) -> tuple[np.ndarray, str | None]:
+    """Join the channels of a recording.
+
+    Parameters
+    ----------
+    samples : float32 (frames, channels)
+
+    Returns
+    -------
+    waveform : float32 (frames,), the mean of the channels with sound; of channels that cancel each
+        other the loudest, and where one has far less noise than the mix, that one
+    remark : which channel was taken and why; None for the mean
     """
+    levels = np.sqrt(np.mean(np.square(samples, dtype=np.float64), axis=0))
+    sounding = np.flatnonzero(levels > SILENT_CHANNEL * levels.max(initial=0))
+    if sounding.size == 0:
+        return np.zeros(len(samples), np.float32), None
+    if sounding.size == 1:
+        return np.ascontiguousarray(samples[:, sounding[0]]), None
+    mixed = samples[:, sounding].mean(axis=1, dtype=np.float32)
+    chosen, reason = int(levels.argmax()), "the channels cancel each other"
+    if rms(mixed) >= CANCELLED * levels[chosen]:
+        contrasts = [_contrast_db(samples[:, channel]) for channel in sounding]
+        if max(contrasts) < _contrast_db(mixed) + CLEANER_DB:
+            return mixed, None
+        chosen, reason = int(sounding[np.argmax(contrasts)]), "the mix is far noisier"
+    remark = f"channel {chosen + 1} of {samples.shape[1]} alone: {reason}"
+    return np.ascontiguousarray(samples[:, chosen]), remark
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.tell(), io.SEEK_END: len(self.getbuffer())}
-        return super().seek(max(0, start[whence] + offset))
 
-
-def _reason(error: Exception) -> str:
-    return str(error).rsplit(":", 1)[-1].strip().rstrip(".") or type(error).__name__
+def _contrast_db(waveform: np.ndarray) -> float:
+    """dB between the loud and the quiet stretches of (samples,): how far speech is above noise."""
+    size = max(1, min(512, len(waveform) // 8))
+    power = np.square(waveform[: len(waveform) // size * size], dtype=np.float64)
+    quiet, loud = np.percentile(power.reshape(-1, size).mean(axis=1), (10, 95))
+    return float(10 * np.log10(max(loud, 1e-20) / max(quiet, 1e-6 * loud, 1e-20)))
 
 
 def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -149,15 +280,79 @@ def write_audio(path: Path | str, waveform: np.ndarray, sample_rate: int) -> Non
         temporary.write_bytes(encoded.getvalue())
 
 
-def find_audio(folder: Path | str) -> list[Path]:
-    """All sound files below `folder`, sorted, hidden ones left out."""
-    return sorted(
-        path
-        for path in Path(folder).rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and path.is_file()
-        and not path.name.startswith(".")
-    )
+def find_audio(folder: Path | str) -> AudioFiles:
+    """All sound files below `folder`, sorted, and what else is there.
+
+    Linked folders are followed, each folder once. Hidden files and folders and what systems leave
+    behind are passed over quietly.
+    """
+    files: list[Path] = []
+    unreadable: list[OSError] = []
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, onerror=unreadable.append, followlinks=True):
+        facts = os.stat(place)
+        if (facts.st_dev, facts.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((facts.st_dev, facts.st_ino))
+        folders[:] = sorted(filter(_is_visible, folders))
+        files += [Path(place, name) for name in names if _is_visible(name)]
+    sound, left_out = _by_suffix(files)
+    return AudioFiles(sound, left_out, [Path(error.filename) for error in unreadable])
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in SYSTEM_FILES
+
+
+def _by_suffix(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Sound files and others, each sorted."""
+    files = sorted(files)
+    sound = [
+        path for path in files if path.suffix.lower() in AUDIO_SUFFIXES and os.path.isfile(path)
+    ]
+    chosen = set(sound)
+    return sound, [path for path in files if path not in chosen]
+
+
+def expand_paths(words: Iterable[Path | str]) -> AudioFiles:
+    """The sound files that words of a command line name, each once.
+
+    A word is a file, a folder (searched to the bottom), "-" (standard input), a wildcard (which
+    Windows leaves to programs), or any of them in quotes, with ``~`` or as a ``file:`` address.
+    Files that don't exist are kept: reading them says so.
+    """
+    paths: list[Path] = []
+    left_out: list[Path] = []
+    unreadable: list[Path] = []
+    for word in words:
+        for path in _named(str(word), left_out):
+            if os.path.isdir(path):
+                found = find_audio(path)
+                paths += found.paths
+                left_out += found.left_out
+                unreadable += found.unreadable
+            else:
+                paths.append(path)
+    return AudioFiles(*(list(dict.fromkeys(part)) for part in (paths, left_out, unreadable)))
+
+
+def _named(word: str, left_out: list[Path]) -> list[Path]:
+    """What one word names; of a wildcard's matches, those that are no sound are left out."""
+    if word == "-" or os.path.lexists(word):
+        return [Path(word)]
+    word = word.strip().strip("\"'\u2018\u2019\u201c\u201d")
+    if word.lower().startswith("file:"):
+        word = re.sub("^/+(?:localhost/)?", "/", urllib.parse.unquote(word[5:]).replace("\\", "/"))
+        word = word[1:] if re.match("/[A-Za-z]:", word) else word  # a drive of Windows
+    word = os.path.expanduser(word)
+    if os.path.lexists(word) or not glob.has_magic(word):
+        return [Path(word)]
+    matches = [Path(match) for match in glob.glob(word, recursive=True)]
+    folders = [path for path in matches if os.path.isdir(path)]
+    sound, others = _by_suffix(path for path in matches if path not in folders)
+    left_out += others
+    return sorted(folders + sound) or ([] if others else [Path(word)])
 
 
 def rms(waveform: np.ndarray) -> float:

@@ -95,7 +95,8 @@ class BatchSettings:
 
 def run(settings: BatchSettings) -> int:
     """Answer all files that have no answer yet, then write the table; 1 if no file was readable."""
-    paths = find_files(settings.paths)
+    files = find_files(settings.paths)
+    paths = files.paths
     partial = settings.output.with_name(settings.output.name + ".partial.jsonl")
     rows = read_partial(partial, fingerprint(settings))
     todo = [path for path in paths if str(path) not in rows]
@@ -112,25 +113,25 @@ def run(settings: BatchSettings) -> int:
     table = [rows[str(path)] for path in paths]
     write_table(table, settings.output)
     partial.unlink(missing_ok=True)
+    if files.remark():
+        print(files.remark(), file=sys.stderr)
     return summarise(table, speed, settings.output)
 
 
-def find_files(paths: Iterable[Path]) -> list[Path]:
+def find_files(paths: Iterable[Path]) -> audio_io.AudioFiles:
     """All files named, and all sound files below the folders named, each once.
 
     Raises
     ------
     UserError : there are none
     """
-    found: list[Path] = []
-    for path in paths:
-        found += audio_io.find_audio(path) if path.is_dir() else [path]
-    if not found:
+    found = audio_io.expand_paths(paths)
+    if not found.paths:
         raise config.UserError(
-            f"no sound files in {', '.join(map(str, paths))}: looked for "
-            + " ".join(audio_io.AUDIO_SUFFIXES)
+            f"no sound files in {', '.join(map(str, paths))}: "
+            f"{found.remark() or 'looked for ' + ' '.join(audio_io.AUDIO_SUFFIXES)}"
         )
-    return list(dict.fromkeys(found))
+    return found
 
 
 def fingerprint(settings: BatchSettings) -> Row:
@@ -268,7 +269,9 @@ def answer_chunk(paths: list[Path], settings: BatchSettings) -> list[Row]:
         try:
             read.append((row, audio_io.read_recording(path, audio.sample_rate, audio.max_seconds)))
         except (config.UserError, OSError, MemoryError) as error:
-            row["error"] = str(error).removeprefix(f"{path}: ") or type(error).__name__
+            row["error"] = (
+                str(error).removeprefix(f"{audio_io.printable(path)}: ") or type(error).__name__
+            )
     results = recognizer.recognize_batch([recording for _, recording in read])
     for (row, _), result in zip(read, results, strict=True):
         row |= answer_columns(result)

@@ -161,7 +161,10 @@ def load_noise(folder: Path, sample_rate: int) -> list[np.ndarray]:
 def _sound_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise config.UserError(f"{folder}: no such folder")
-    return audio_io.find_audio(folder)
+    files = audio_io.find_audio(folder)
+    if files.remark():
+        _warn(f"{folder}: {files.remark()}")
+    return files.paths
 
 
 def _report_skipped(folder: Path, skipped: list[str], total: int) -> None:

@@ -80,8 +80,9 @@ def test_own_rate_is_kept_unless_another_is_asked_for():
 
 
 def test_mono_is_the_mean_of_the_channels():
-    content = encoded(np.stack([tone(), np.zeros(4000, np.float32)], axis=1), 8000)
-    assert np.abs(audio_io.read_audio(content)[0] - tone() / 2).max() < 1e-3
+    content = encoded(np.stack([tone(), tone(hertz=600)], axis=1), 8000)
+    mean = (tone() + tone(hertz=600)) / 2
+    assert np.abs(audio_io.read_audio(content)[0] - mean).max() < 1e-3
 
 
 def test_resampling_leaves_no_alias_above_half_the_rate():
@@ -112,9 +113,9 @@ def test_bad_files_are_refused_by_name_from_path_and_bytes(tmp_path, content, re
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):
-    for path in (tmp_path / "none.wav", tmp_path):
-        with pytest.raises(audio_io.AudioError, match="no such file"):
-            audio_io.read_audio(path)
+    for path, reason in (("none.wav", "no such file"), ("", "is a folder"), ("*.wav", "no file m")):
+        with pytest.raises(audio_io.AudioError, match=reason):
+            audio_io.read_audio(tmp_path / path)
 
 
 def test_ten_minutes_are_refused_before_they_are_decoded(tmp_path):
@@ -173,11 +174,6 @@ def test_an_impossible_rate_in_the_header_is_refused():
 
 def test_silence_is_read_as_silence():
     assert not audio_io.read_audio(encoded(np.zeros(800, np.float32), 8000))[0].any()
-
-
-def test_loud_floats_are_limited_to_full_scale():
-    waveform, _ = audio_io.read_audio(encoded(tone() * 8, 8000, "wav", "FLOAT"))
-    assert waveform.min() == -1 and waveform.max() == 1
 
 
 def test_written_files_come_back(tmp_path):
