@@ -22,7 +22,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,7 +39,7 @@ RETRY_SECONDS = (1.0, 2.0, 4.0)
 """s waited before each new try of a microphone that has vanished (push to talk)."""
 HANDS_FREE_RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, *[15.0] * 7)
 """The same, hands-free: two minutes, for a headset that is fetched and plugged in again."""
-TERMINATED_PATIENCE = 1.0
+TERMINATED_PATIENCE = 2.0
 """s that plots may still take when the system wants the program to end."""
 HELP = "Enter records; after an answer, type the right digit to keep it as your own; q ends"
 
@@ -77,9 +77,9 @@ def with_session(settings: LiveScriptSettings, listen: Callable[[Session], int])
 
 def recognize_files(session: Session) -> int:
     """Recognise each file; those that can't be read are told, and make the exit code 1."""
+    files, failed = named_files(session), 0
     session.load()
-    failed = 0
-    for path in named_files(session.settings.sources):
+    for path in files:
         try:
             session.present(session.recognizer.recognize_file(path))
         except audio_io.AudioError as error:
@@ -88,13 +88,20 @@ def recognize_files(session: Session) -> int:
     return int(failed > 0)
 
 
-def named_files(sources: tuple[str, ...]) -> Iterator[Path]:
-    """The files that were named, and the sound files below the folders."""
-    for source in map(Path, sources):
-        if source.is_dir():
-            yield from audio_io.find_audio(source)
-        else:
-            yield source
+def named_files(session: Session) -> list[Path]:
+    """The sound files that are named, also by a folder or a wildcard; what is left out is told.
+
+    Raises
+    ------
+    AudioError : the folders hold no sound file
+    """
+    files = audio_io.expand_paths(session.settings.sources)
+    if files.remark():
+        session.terminal.say(files.remark())
+    if not files:
+        names = ", ".join(map(utils.printable, session.settings.sources))
+        raise audio_io.AudioError(f"no sound files in {names}")
+    return list(files)
 
 
 def push_to_talk(session: Session) -> int:
@@ -133,6 +140,7 @@ def record_once(session: Session) -> Recording:
             raise
         if source.overflows:
             terminal.say(f"{source.overflows} blocks of sound were lost: the computer is too busy")
+        session.tell_channel(source)
     return microphone_recording(waveform, source.sample_rate)
 
 
