@@ -4,7 +4,7 @@
     python microphone_inference.py --continuous     hands-free: speak, with short pauses
     python microphone_inference.py docs/seven.wav   files and folders; no microphone needed
     python microphone_inference.py --list-devices
-    python microphone_inference.py --device usb --timing --json
+    python microphone_inference.py --device usb --live.channel 3 --timing
     python microphone_inference.py --continuous --quiet     accepted digits, nothing else
 
 Recordings, cleaned clips, plots and a log are saved in live_recordings/. After an answer, type the
@@ -20,11 +20,9 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     # until all is loaded there is nothing to tidy up: Ctrl-C just ends, without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import audio_io
 import utils
@@ -49,7 +47,6 @@ def run(settings: LiveScriptSettings) -> int:
     if settings.list_devices:
         print(*microphone.list_devices() or ["no microphone found"], sep="\n")
         return 0
-    signal.signal(signal.SIGTERM, end_cleanly)
     with quiet_libraries():
         if settings.sources:
             return with_session(settings, recognize_files)
@@ -57,17 +54,12 @@ def run(settings: LiveScriptSettings) -> int:
         return with_session(settings, hands_free if settings.continuous else push_to_talk)
 
 
-def end_cleanly(signal_number: int, _frame: object) -> NoReturn:
-    """End as after an error, with everything closed, when the system asks for it (SIGTERM)."""
-    sys.exit(128 + signal_number)
-
-
 def with_session(settings: LiveScriptSettings, listen: Callable[[Session], int]) -> int:
     """Call `listen` with a session that is closed in any case; returns the exit code."""
     session, patience = Session(settings), PLOT_PATIENCE
     try:
         return listen(session)
-    except SystemExit:
+    except SystemExit:  # SIGTERM
         patience = TERMINATED_PATIENCE
         raise
     finally:
