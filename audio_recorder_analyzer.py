@@ -2,20 +2,24 @@
 
     python audio_recorder_analyzer.py                        record 3 s from the microphone
     python audio_recorder_analyzer.py --seconds 5 --device usb
-    python audio_recorder_analyzer.py --wav clip.wav         no microphone needed
-    python audio_recorder_analyzer.py a.wav b.flac --json    one line of JSON for each
+    python audio_recorder_analyzer.py --channel 3            input 3 of an audio interface
+    python audio_recorder_analyzer.py docs/seven.wav         no microphone needed
+    python audio_recorder_analyzer.py a.wav folder --json    one line of JSON for each
 
 Prints rate, duration, levels, clipping, noise and the stretches of speech, and says what to do
-better. Saves the original, the cleaned sound and a plot of both in recordings/.
+better. Then saves the original, the cleaned sound and a plot of both in recordings/, under new
+names: no file is replaced.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import os
 import sys
 import time
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +31,7 @@ import audio_io
 import config
 import utils
 from audio_cleaning import Cleaned
+from audio_io import Recording
 
 NOISY_DB, CLEAR_DB = 10.0, 20.0
 """dB. SNR below which answers suffer, and from which noise no longer matters."""
@@ -36,15 +41,19 @@ CUT_DB = 20.0
 """dB below the loudest 20 ms; speech louder than that at an edge of the recording was cut off."""
 SHORTEST_S = 0.2
 """s. Less of a recording holds no word."""
+ENDINGS = ("original.wav", "cleaned.wav", "comparison.png")
+"""What the names of the three files that are saved end in."""
+LONGEST_NAME = 60
+"""Characters of a recording's name that its results are called by."""
 
 
 @dataclass(frozen=True)
 class AnalyzerSettings:
     """What to analyse and where to put the results."""
 
-    files: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Sound files to analyse instead of recording."""
-    wav: tuple[Path, ...] = ()
+    files: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Sound files and folders to analyse instead of recording."""
+    wav: tuple[str, ...] = ()
     """The same, as an option."""
     seconds: float = 3.0
     """s to record."""
@@ -52,6 +61,8 @@ class AnalyzerSettings:
     """Microphone by number or part of its name; default: the system's."""
     sample_rate: int | None = None
     """Hz asked of the microphone; default: its own."""
+    channel: int | None = None
+    """Input of a device with many, counted from 1; default: the one with sound."""
     list_devices: bool = False
     """List the microphones and end."""
     json: bool = False
@@ -69,6 +80,8 @@ class AnalyzerSettings:
                 f"seconds is {self.seconds}: use {SHORTEST_S} to "
                 f"{config.AudioSettings.max_seconds:g}"
             )
+        if self.channel is not None and not 1 <= self.channel <= 128:
+            raise config.UserError(f"channel is {self.channel}: use 1 to 128")
 
 
 @dataclass(frozen=True)
@@ -86,8 +99,8 @@ class RecordingReport:
     snr_db: float | None
     speech_dbfs: float | None
     segments: list[tuple[float, float]]
+    remarks: list[str]
     advice: list[str]
-    saved: list[str] = field(default_factory=list)
 
 
 def run(settings: AnalyzerSettings) -> int:
@@ -97,75 +110,103 @@ def run(settings: AnalyzerSettings) -> int:
 
         print(*microphone.list_devices() or ["no microphone found"], sep="\n")
         return 0
+    results = ResultsFolder(settings.recordings_dir, settings.save)
     bad = 0
-    names: Counter[str] = Counter()  # two files of one name must not overwrite each other's results
-    sources = (*settings.files, *settings.wav)
-    for source in sources or (None,):
-        try:
-            waveform, rate, name = open_recording(source, settings)
-        except audio_io.AudioError as error:
-            print(f"error: {error}", file=sys.stderr)
+    for recording in recordings(settings):
+        if isinstance(recording, audio_io.AudioError):
+            print(f"error: {recording}", file=sys.stderr)
             bad += 1
-            continue
-        report, cleaned = analyze(waveform, rate, name, settings.cleaning)
-        if settings.save:
-            stem = Path(name).stem
-            names[stem] += 1
-            stem += f"-{names[stem]}" if names[stem] > 1 else ""
-            saved = save(waveform, rate, cleaned, settings.recordings_dir / stem)
-            report = dataclasses.replace(report, saved=[str(path) for path in saved])
-        print(json.dumps(dataclasses.asdict(report)) if settings.json else as_text(report))
+        else:
+            report_on(recording, settings, results)
     return int(bad > 0)
 
 
-def open_recording(source: Path | None, settings: AnalyzerSettings) -> tuple[np.ndarray, int, str]:
-    """Read a file, or record where there is none: float32 (samples,), its rate and its name.
+def recordings(settings: AnalyzerSettings) -> Iterator[Recording | audio_io.AudioError]:
+    """What the files hold, or why one can't be used; a new recording where none is named."""
+    words = (*settings.files, *settings.wav)
+    if not words:
+        yield record(settings)
+        return
+    files = audio_io.expand_paths(words)
+    if files.remark():
+        print(files.remark(), file=sys.stderr)
+    if not files:
+        yield audio_io.AudioError(f"no sound files in {' '.join(map(utils.printable, words))}")
+    for path in files:
+        try:
+            yield audio_io.read_recording(path)
+        except audio_io.AudioError as error:
+            yield error
+
+
+def record(settings: AnalyzerSettings) -> Recording:
+    """Record from the microphone; of one that is lost half way, what there was is kept.
 
     Raises
     ------
-    UserError : unusable file or microphone. Of a microphone lost half way, what there was is kept.
+    MicrophoneError : there is none, or it can't be opened, or it was lost at once
     """
-    if source is not None:
-        return *audio_io.read_audio(source), str(source)
     from live import microphone
+    from live.terminal import Terminal, quiet_libraries
 
-    print(f"recording {settings.seconds:g} s: speak now", file=sys.stderr, flush=True)
-    try:
-        waveform, rate = microphone.record(settings.seconds, settings.device, settings.sample_rate)
-    except microphone.DeviceLost as error:
-        if error.waveform.size < SHORTEST_S * max(error.sample_rate, 1):
-            raise
-        print(f"{error}; analysing what was recorded until then", file=sys.stderr)
-        waveform, rate = error.waveform, error.sample_rate
-    return waveform, rate, time.strftime("recording_%Y%m%d-%H%M%S")
+    with quiet_libraries():
+        terminal = Terminal()
+        try:
+            waveform, rate = microphone.record(
+                settings.seconds,
+                settings.device,
+                settings.sample_rate,
+                settings.channel,
+                terminal.say,
+            )
+        except microphone.DeviceLost as error:
+            if error.waveform.size < SHORTEST_S * max(error.sample_rate, 1):
+                raise
+            terminal.say(f"{error}; analysing what was recorded until then")
+            waveform, rate = error.waveform, error.sample_rate
+    return Recording(waveform, rate, time.strftime("recording_%Y%m%d-%H%M%S"))
+
+
+def report_on(recording: Recording, settings: AnalyzerSettings, results: ResultsFolder) -> None:
+    """Print the report of one recording and save what belongs to it.
+
+    Text is printed before anything is saved; the line of JSON lists what has been saved.
+    """
+    is_file = bool(settings.files or settings.wav)
+    report, cleaned = analyze(recording, settings.cleaning, is_file)
+    if not settings.json:
+        print(as_text(report), flush=True)
+    saved = [str(path) for path in results.save(recording, cleaned)]
+    if settings.json:
+        print(json.dumps(dataclasses.asdict(report) | {"saved": saved}), flush=True)
+    else:
+        print(*(f"  saved         {utils.printable(path)}\n" for path in saved), sep="", end="")
 
 
 def analyze(
-    waveform: np.ndarray,
-    sample_rate: int,
-    source: str = "recording",
-    settings: config.CleaningSettings | None = None,
+    recording: Recording, settings: config.CleaningSettings | None = None, is_file: bool = False
 ) -> tuple[RecordingReport, Cleaned]:
     """Measure a recording as it is, and clean it the way the recogniser does.
 
     Parameters
     ----------
-    waveform : float32 (samples,), in [-1, 1], mono
-    sample_rate : Hz
-    source : name for the report
+    recording : of any rate
+    settings : how it is cleaned
+    is_file : it did not come from a microphone here, so nothing is said of permissions
 
     Returns
     -------
     report : levels measured at the recording's own rate, speech and noise after cleaning
     cleaned : every stage, at the networks' rate
     """
+    waveform, sample_rate = recording.waveform, recording.sample_rate
     rate = config.AudioSettings.sample_rate
     cleaned = audio_cleaning.clean(audio_io.resample(waveform, sample_rate, rate), rate, settings)
     has_speech = bool(cleaned.segments)
     return RecordingReport(
-        source=source,
+        source=recording.source,
         sample_rate=sample_rate,
-        duration_s=round(len(waveform) / sample_rate, 3),
+        duration_s=round(recording.seconds, 3),
         peak_dbfs=round(audio_io.dbfs(float(np.abs(waveform).max(initial=0.0))), 1),
         rms_dbfs=round(audio_io.dbfs(audio_io.rms(waveform)), 1),
         dc_offset=round(float(waveform.mean(dtype=np.float64)) if waveform.size else 0.0, 5),
@@ -174,12 +215,17 @@ def analyze(
         snr_db=round(cleaned.snr_db, 1) if has_speech else None,
         speech_dbfs=round(cleaned.level_dbfs, 1) if has_speech else None,
         segments=[(round(start, 3), round(end, 3)) for start, end in cleaned.segments],
-        advice=advise(waveform, sample_rate, cleaned),
+        remarks=list(recording.remarks),
+        advice=advise(waveform, sample_rate, cleaned, is_file),
     ), cleaned
 
 
-def advise(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned) -> list[str]:
+def advise(
+    waveform: np.ndarray, sample_rate: int, cleaned: Cleaned, is_file: bool = False
+) -> list[str]:
     """Plain sentences on what to do better; never empty."""
+    if not np.any(waveform) and is_file:
+        return ["the file holds nothing but zeros: whatever recorded it heard nothing"]
     if not np.any(waveform):
         from live import microphone
 
@@ -225,22 +271,59 @@ def cut_advice(cleaned: Cleaned) -> list[str]:
     return advice
 
 
-def save(waveform: np.ndarray, sample_rate: int, cleaned: Cleaned, stem: Path) -> list[Path]:
-    """Save the recording, what the networks would hear of it, and the comparison plot.
+class ResultsFolder:
+    """Where recordings, cleaned sounds and plots are saved; never over a file that is there.
 
-    Without speech the cleaned file holds the whole recording. Returns the three paths.
+    A folder that can't be written is told once, and nothing more is saved.
+
+    Parameters
+    ----------
+    folder : made when something is saved
+    saves : False saves nothing
     """
-    import visualization
 
-    rate = config.AudioSettings.sample_rate
-    original, clean, plot = (
-        stem.with_name(f"{stem.name}_{end}")
-        for end in ("original.wav", "cleaned.wav", "comparison.png")
-    )
-    audio_io.write_audio(original, waveform, sample_rate)
-    audio_io.write_audio(clean, cleaned.speech if cleaned.speech.size else cleaned.gated, rate)
-    visualization.plot_comparison(cleaned, rate, None, plot)
-    return [original, clean, plot]
+    def __init__(self, folder: Path, saves: bool = True) -> None:
+        self.folder, self.saves = folder, saves
+
+    def save(self, recording: Recording, cleaned: Cleaned) -> list[Path]:
+        """Save a recording, what the networks would get of it, and the comparison plot.
+
+        Without speech the cleaned file holds the whole recording. Returns what was saved.
+        """
+        saved: list[Path] = []
+        try:
+            for path in self._write(recording, cleaned) if self.saves else ():
+                saved.append(path)
+        except OSError as error:
+            self.saves = False
+            print(
+                f"can't save in {utils.printable(self.folder)} ({error.strerror or error}): "
+                "going on without saving",
+                file=sys.stderr,
+            )
+        return saved
+
+    def _write(self, recording: Recording, cleaned: Cleaned) -> Iterator[Path]:
+        import visualization
+
+        original, clean, plot = self._new_paths(recording.source)
+        audio_io.write_audio(original, recording.waveform, recording.sample_rate)
+        yield original
+        rate = config.AudioSettings.sample_rate
+        audio_io.write_audio(clean, cleaned.speech if cleaned.speech.size else cleaned.gated, rate)
+        yield clean
+        visualization.plot_comparison(cleaned, rate, None, plot)
+        yield plot
+
+    def _new_paths(self, source: str) -> list[Path]:
+        """Names after the recording's, numbered where one of them exists."""
+        name = Path(source).stem[:LONGEST_NAME]
+        for number in itertools.count(1):
+            stem = name if number == 1 else f"{name}-{number}"
+            paths = [self.folder / f"{stem}_{ending}" for ending in ENDINGS]
+            if not any(map(os.path.lexists, paths)):
+                return paths
+        raise AssertionError("unreachable")
 
 
 def as_text(report: RecordingReport) -> str:
@@ -249,7 +332,7 @@ def as_text(report: RecordingReport) -> str:
     speech = f" at {report.speech_dbfs} dBFS" if report.segments else ""
     snr = f"about {report.snr_db} dB" if report.snr_db is not None else "unknown without speech"
     lines = [
-        report.source,
+        utils.printable(report.source),
         f"  format        {report.sample_rate} Hz, {report.duration_s:.2f} s",
         f"  level         peak {report.peak_dbfs} dBFS, RMS {report.rms_dbfs} dBFS",
         f"  DC offset     {report.dc_offset:+.4f}",
@@ -257,8 +340,8 @@ def as_text(report: RecordingReport) -> str:
         f"  noise floor   {report.noise_floor_dbfs} dBFS",
         f"  SNR           {snr}",
         f"  speech        {spans}{speech}",
+        *(f"  remark        {line}" for line in report.remarks),
         *(f"  advice        {line}" for line in report.advice),
-        *(f"  saved         {path}" for path in report.saved),
     ]
     return "\n".join(lines)
 

@@ -415,6 +415,8 @@ class LiveSettings:
 
     sample_rate: int | None = None
     """Hz asked of the device; by default its own, resampled to the networks' rate."""
+    channel: int | None = None
+    """Input of a device with many, counted from 1; by default the one with sound is found."""
     block_ms: int = 20
     """ms of sound in one callback."""
     record_seconds: float = 2.0
@@ -439,6 +441,7 @@ class LiveSettings:
         _within(self, 60, 2000, "endpoint_ms")
         _within(self, 0.5, 30, "max_utterance_seconds")
         _within(self, 8000, 192000, "sample_rate")
+        _within(self, 1, 128, "channel")
         _check(
             re.fullmatch(r"[A-Za-z0-9-]{1,40}", self.user) is not None,
             f"live.user is {self.user!r}: use letters, digits and hyphens, at most 40",

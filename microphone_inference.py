@@ -4,7 +4,7 @@
     python microphone_inference.py --continuous     hands-free: speak, with short pauses
     python microphone_inference.py docs/seven.wav   files and folders; no microphone needed
     python microphone_inference.py --list-devices
-    python microphone_inference.py --device usb --timing --json
+    python microphone_inference.py --device usb --live.channel 3 --timing
     python microphone_inference.py --continuous --quiet     accepted digits, nothing else
 
 Recordings, cleaned clips, plots and a log are saved in live_recordings/. After an answer, type the
@@ -20,11 +20,9 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     # until all is loaded there is nothing to tidy up: Ctrl-C just ends, without a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import audio_io
 import utils
@@ -39,7 +37,7 @@ RETRY_SECONDS = (1.0, 2.0, 4.0)
 """s waited before each new try of a microphone that has vanished (push to talk)."""
 HANDS_FREE_RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, *[15.0] * 7)
 """The same, hands-free: two minutes, for a headset that is fetched and plugged in again."""
-TERMINATED_PATIENCE = 1.0
+TERMINATED_PATIENCE = 2.0
 """s that plots may still take when the system wants the program to end."""
 HELP = "Enter records; after an answer, type the right digit to keep it as your own; q ends"
 
@@ -49,7 +47,6 @@ def run(settings: LiveScriptSettings) -> int:
     if settings.list_devices:
         print(*microphone.list_devices() or ["no microphone found"], sep="\n")
         return 0
-    signal.signal(signal.SIGTERM, end_cleanly)
     with quiet_libraries():
         if settings.sources:
             return with_session(settings, recognize_files)
@@ -57,17 +54,12 @@ def run(settings: LiveScriptSettings) -> int:
         return with_session(settings, hands_free if settings.continuous else push_to_talk)
 
 
-def end_cleanly(signal_number: int, _frame: object) -> NoReturn:
-    """End as after an error, with everything closed, when the system asks for it (SIGTERM)."""
-    sys.exit(128 + signal_number)
-
-
 def with_session(settings: LiveScriptSettings, listen: Callable[[Session], int]) -> int:
     """Call `listen` with a session that is closed in any case; returns the exit code."""
     session, patience = Session(settings), PLOT_PATIENCE
     try:
         return listen(session)
-    except SystemExit:
+    except SystemExit:  # SIGTERM
         patience = TERMINATED_PATIENCE
         raise
     finally:
@@ -77,9 +69,9 @@ def with_session(settings: LiveScriptSettings, listen: Callable[[Session], int])
 
 def recognize_files(session: Session) -> int:
     """Recognise each file; those that can't be read are told, and make the exit code 1."""
+    files, failed = named_files(session), 0
     session.load()
-    failed = 0
-    for path in named_files(session.settings.sources):
+    for path in files:
         try:
             session.present(session.recognizer.recognize_file(path))
         except audio_io.AudioError as error:
@@ -88,13 +80,20 @@ def recognize_files(session: Session) -> int:
     return int(failed > 0)
 
 
-def named_files(sources: tuple[str, ...]) -> Iterator[Path]:
-    """The files that were named, and the sound files below the folders."""
-    for source in map(Path, sources):
-        if source.is_dir():
-            yield from audio_io.find_audio(source)
-        else:
-            yield source
+def named_files(session: Session) -> list[Path]:
+    """The sound files that are named, also by a folder or a wildcard; what is left out is told.
+
+    Raises
+    ------
+    AudioError : the folders hold no sound file
+    """
+    files = audio_io.expand_paths(session.settings.sources)
+    if files.remark():
+        session.terminal.say(files.remark())
+    if not files:
+        names = ", ".join(map(utils.printable, session.settings.sources))
+        raise audio_io.AudioError(f"no sound files in {names}")
+    return list(files)
 
 
 def push_to_talk(session: Session) -> int:
@@ -133,6 +132,7 @@ def record_once(session: Session) -> Recording:
             raise
         if source.overflows:
             terminal.say(f"{source.overflows} blocks of sound were lost: the computer is too busy")
+        session.tell_channel(source)
     return microphone_recording(waveform, source.sample_rate)
 
 

@@ -18,6 +18,7 @@ import utils
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
     from audio_cleaning import Cleaned
     from recognition.predictor import Prediction
@@ -325,14 +326,23 @@ def plot_comparison(
     prediction : the answer, or None where no network was used: the bars are left out then
     """
     figure = _figure(11, 7.6 if prediction else 5.2, _headline(cleaned, prediction))
-    bars = [["bars", "bars"]] if prediction else []
-    axes = figure.subplot_mosaic([["wave0", "wave1"], ["spec0", "spec1"], *bars])
+    gate = "spectral gating" if cleaned.gated is not cleaned.highpassed else "no gating needed"
+    stages = {
+        "recorded": cleaned.original,
+        "high-pass": cleaned.highpassed,
+        f"{gate}; speech found": cleaned.gated,
+    }
+    sides = range(len(stages))
+    rows = [[f"{row}{side}" for side in sides] for row in ("wave", "spec")]
+    axes = figure.subplot_mosaic([*rows, *([["bars" for _ in sides]] if prediction else [])])
     peak = max(float(np.abs(cleaned.original).max(initial=0.0)), 1e-4)
-    for side, waveform in enumerate((cleaned.original, cleaned.gated)):
-        name = ("original", "cleaned")[side]
+    images = []
+    for side, (name, waveform) in enumerate(stages.items()):
         _draw_waveform(axes[f"wave{side}"], waveform, sample_rate, peak, name)
-        _draw_spectrogram(axes[f"spec{side}"], waveform, sample_rate)
-        _shade_speech(axes[f"wave{side}"], axes[f"spec{side}"], cleaned)
+        images.append(_draw_spectrogram(axes[f"spec{side}"], waveform, sample_rate))
+    for image in images:  # one scale for all, on which no rumble dims the rest
+        image.set_clim(images[1].get_clim())
+    _shade_speech(axes[rows[0][-1]], axes[rows[1][-1]], cleaned)
     axes["spec0"].set_ylabel("frequency (kHz)")
     axes["wave0"].set_ylabel("amplitude")
     if prediction:
@@ -360,7 +370,7 @@ def _draw_waveform(
     _tidy(axes, title=name)
 
 
-def _draw_spectrogram(axes: Axes, waveform: np.ndarray, sample_rate: int) -> None:
+def _draw_spectrogram(axes: Axes, waveform: np.ndarray, sample_rate: int) -> AxesImage:
     """32 ms frames, 8 ms apart: about what the front end takes."""
     from matplotlib import mlab
 
@@ -368,7 +378,7 @@ def _draw_spectrogram(axes: Axes, waveform: np.ndarray, sample_rate: int) -> Non
     padded = np.pad(waveform, (0, max(0, 2 * frame - len(waveform))))
     power, _, _ = mlab.specgram(padded, NFFT=frame, Fs=sample_rate, noverlap=3 * frame // 4)
     decibels = 10 * np.log10(power + 1e-14)
-    axes.imshow(
+    image = axes.imshow(
         decibels,
         origin="lower",
         aspect="auto",
@@ -378,6 +388,7 @@ def _draw_spectrogram(axes: Axes, waveform: np.ndarray, sample_rate: int) -> Non
         extent=(0, len(padded) / sample_rate, 0, sample_rate / 2000),
     )
     axes.set_xlabel("time (s)")
+    return image
 
 
 def _shade_speech(wave: Axes, spectrogram: Axes, cleaned: Cleaned) -> None:

@@ -42,7 +42,7 @@ class HandsFree:
     def step(self) -> None:
         """Wait for a block of sound and take it in."""
         block = self.source.read()
-        self.blocks.append(block.waveform)
+        self.blocks.append(block.channels)
         self.position += len(block.waveform)
         self.session.terminal.level(
             block.waveform, "speech" if self.endpointer.speaking else "listening"
@@ -67,14 +67,16 @@ class HandsFree:
         self.session.present(dataclasses.replace(result, timing_ms=result.timing_ms | waited))
 
     def sound(self, utterance: Utterance) -> np.ndarray:
-        """The utterance as the microphone gave it, float32 (samples,) at its own rate."""
-        recent = np.concatenate(self.blocks)
+        """The utterance, float32 (samples,), at the microphone's own rate."""
+        recent = np.concatenate(self.blocks)  # (samples, channels)
         first = self.position - len(recent)
         start, end = (
             round(position * self.source.sample_rate / self.rate) - first
             for position in (utterance.start, utterance.end)
         )
-        return recent[max(0, start) : end]
+        waveform = self.source.mix_down([recent[max(0, start) : end]])
+        self.session.tell_channel(self.source)
+        return waveform
 
     def finish(self) -> None:
         """Recognise what was being said when the microphone vanished."""

@@ -9,17 +9,20 @@ from __future__ import annotations
 import atexit
 import contextlib
 import difflib
+import itertools
 import queue
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+import audio_io
 import config
+from live.channels import ChannelFollower
 
 QUEUE_SECONDS = 10.0
 """s of sound held for a reader that is busy; what comes after that is dropped and counted."""
@@ -31,8 +34,10 @@ END_SECONDS = 2.0
 """s that closing may take; PortAudio can wait for ever for a sound server that died."""
 WAKE_SECONDS = 1.0
 """s allowed for the first sound that is not zero: some microphones wake with silence."""
-COMMON_RATES = (48000, 44100, 16000)
+COMMON_RATES = (48000, 44100, 16000, 32000, 96000, 8000, 24000, 22050, 88200, 192000, 11025)
 """Hz tried where a device refuses the rate it was asked for and its own."""
+WHOLE_CHANNELS = 16
+"""Devices with so many channels are opened with all; ALSA's software devices claim 32 to 128."""
 
 _INSTALL = {
     "Linux": "sudo apt-get install libportaudio2 (Debian, Ubuntu), dnf install portaudio (Fedora)",
@@ -88,9 +93,14 @@ class Device:
 
 @dataclass(frozen=True)
 class Block:
-    """float32 (samples,) of mono sound and the time (``time.monotonic``, s) at which it arrived."""
+    """A piece of the stream: `waveform`, float32 (samples,), for the eye and the endpointer.
+
+    `channels`, float32 (samples, channels), is what the device gave; `arrived` is when, s on
+    ``time.monotonic``.
+    """
 
     waveform: np.ndarray
+    channels: np.ndarray
     arrived: float
 
 
@@ -208,6 +218,11 @@ def _near(text: str, devices: list[Device]) -> str:
     return f"{label} " + ", ".join(f"{device.index} {device.name!r}" for device in chosen)
 
 
+def _listed(values: Iterable[int]) -> str:
+    *first, last = map(str, values)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def _reason(error: Exception) -> str:
     text = str(error.args[0]) if error.args else str(error)
     return text.split("[")[0].strip().rstrip(".:") or type(error).__name__
@@ -224,10 +239,12 @@ class Microphone:
     sample_rate : Hz to ask for; None is the device's own rate. A device that refuses is opened at
         its own rate: see the attribute of the same name for what it is
     block_ms : ms of sound in one block
+    channel : the input to listen to, counted from 1; None finds the one with sound
 
     Attributes
     ----------
     sample_rate : Hz, what the device delivers
+    remark : why one channel of many was taken, if it was, in the last recording
     overflows : blocks that the sound system or a full queue lost
 
     Raises
@@ -240,8 +257,16 @@ class Microphone:
         device: str | int | None = None,
         sample_rate: int | None = None,
         block_ms: int = config.LiveSettings.block_ms,
+        channel: int | None = None,
     ) -> None:
-        self.device = choose_device(device)
+        self.device, self.channel = choose_device(device), channel
+        if channel is not None and channel > self.device.channels:
+            raise MicrophoneError(
+                f"the microphone {self.device.name!r} has no channel {channel}: "
+                f"it has {self.device.channels}"
+            )
+        self.remark: str | None = None
+        self._follower = ChannelFollower(block_ms / 1000)
         self.overflows = 0
         self._blocks: queue.Queue[tuple[float, np.ndarray]] = queue.Queue(
             max(4, round(1000 * QUEUE_SECONDS / block_ms))
@@ -252,25 +277,35 @@ class Microphone:
     def _open(self, wanted: int | None, block_ms: int) -> tuple[Any, int]:
         sound = portaudio()
         own = self.device.sample_rate
-        problem: Exception = RuntimeError("no sample rate")
-        for rate in dict.fromkeys((wanted or own, own, *COMMON_RATES)):
-            for channels in dict.fromkeys((min(2, self.device.channels), 1)):
+        rates, counts = dict.fromkeys((wanted or own, own, *COMMON_RATES)), self._channel_counts()
+        problems: dict[str, None] = {}  # in order, each once
+        for rate, channels in itertools.product(rates, counts):
+            for kind in ("float32", "int16"):
                 try:
                     return sound.InputStream(
                         device=self.device.index,
                         samplerate=rate,
                         channels=channels,
-                        dtype="float32",
+                        dtype=kind,
                         blocksize=max(1, round(rate * block_ms / 1000)),
                         callback=self._on_sound,
                     ), rate
                 except (sound.PortAudioError, ValueError) as error:
-                    problem = error
+                    problems[_reason(error)] = None
+                    if "format" not in _reason(error):
+                        break
         raise MicrophoneError(
-            f"can't open the microphone {self.device.name!r} "
-            f"({_reason(problem)}): close other programs that use it, or choose "
-            "another (see --list-devices)"
+            f"can't open the microphone {self.device.name!r} ({', '.join(problems)}); tried "
+            f"{_listed(rates)} Hz, each with {_listed(counts)} channels; "
+            "--list-devices shows the others"
         )
+
+    def _channel_counts(self) -> list[int]:
+        """Numbers of channels to open the device with, the best first."""
+        most = self.device.channels
+        fewer = [min(2, most), 1] if self.channel is None else [self.channel]
+        counts = [most, *fewer] if most <= WHOLE_CHANNELS else [*fewer, most]
+        return list(dict.fromkeys(counts))
 
     def _on_sound(self, indata: np.ndarray, frames: int, when: Any, status: Any) -> None:
         if status.input_overflow:
@@ -326,7 +361,11 @@ class Microphone:
                     ) from None
                 continue
             self._delivers = True
-            return Block(sound.mean(axis=1, dtype=np.float32), arrived)
+            if sound.dtype == np.int16:
+                sound = audio_io.to_float(sound)
+            if self.channel is not None:
+                sound = sound[:, self.channel - 1 : self.channel]
+            return Block(self._follower.feed(sound), sound, arrived)
 
     def wait_for_sound(self, seconds: float = WAKE_SECONDS) -> None:
         """Wait until the microphone delivers, and at most `seconds` more while it gives zeros.
@@ -358,21 +397,30 @@ class Microphone:
         self.discard()
         try:
             while sum(map(len, parts)) < wanted:
-                parts.append(self.read().waveform)
+                block = self.read()
+                parts.append(block.channels)
                 if on_block is not None:
-                    on_block(parts[-1])
+                    on_block(block.waveform)
         except DeviceLost as error:
-            raise DeviceLost(str(error), join(parts), self.sample_rate) from None
-        return join(parts)[:wanted]
+            raise DeviceLost(str(error), self.mix_down(parts), self.sample_rate) from None
+        return self.mix_down(parts)[:wanted]
 
+    def mix_down(self, parts: Iterable[np.ndarray]) -> np.ndarray:
+        """Blocks of channels (samples, channels), end to end, as one waveform (samples,).
 
-def join(parts: list[np.ndarray]) -> np.ndarray:
-    """Float32 blocks (samples,) end to end; empty for none."""
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+        `remark` then says whether one channel alone was taken, and why.
+        """
+        samples = np.concatenate([np.zeros((0, 1), np.float32)] if not parts else list(parts))
+        waveform, self.remark = audio_io.mix_down(samples)
+        return waveform
 
 
 def record(
-    seconds: float, device: str | int | None = None, sample_rate: int | None = None
+    seconds: float,
+    device: str | int | None = None,
+    sample_rate: int | None = None,
+    channel: int | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> tuple[np.ndarray, int]:
     """Open a microphone, record from it, close it.
 
@@ -381,6 +429,8 @@ def record(
     seconds : s to record
     device : number or part of the name; None is the system's default
     sample_rate : Hz to ask for; None is the device's own
+    channel : the input to record, counted from 1; None finds the one with sound
+    tell : called with a line for the user when recording begins, and on what is odd
 
     Returns
     -------
@@ -392,5 +442,10 @@ def record(
     MicrophoneError : there is none, or it can't be opened
     DeviceLost : it vanished; the exception holds what was recorded
     """
-    with Microphone(device, sample_rate) as opened:
-        return opened.record(seconds), opened.sample_rate
+    with Microphone(device, sample_rate, channel=channel) as opened:
+        opened.wait_for_sound()
+        tell(f"recording {seconds:g} s: speak now")
+        waveform = opened.record(seconds)
+        if opened.remark:
+            tell(opened.remark)
+        return waveform, opened.sample_rate

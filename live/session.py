@@ -73,6 +73,7 @@ class Session:
         )
         self.last: RecognitionResult | None = None
         self.keyboard: Keyboard | None = None
+        self._told: str | None = None
 
     def load(self) -> None:
         """Load the networks, if they are not yet, and from then on heed keyboard and Ctrl-C."""
@@ -89,8 +90,14 @@ class Session:
     def open_microphone(self) -> microphone.Microphone:
         """The microphone of the settings; a context manager."""
         return microphone.Microphone(
-            self.settings.device, self.live.sample_rate, self.live.block_ms
+            self.settings.device, self.live.sample_rate, self.live.block_ms, self.live.channel
         )
+
+    def tell_channel(self, source: microphone.Microphone) -> None:
+        """Say which channel of many is listened to, whenever that changes."""
+        if source.remark and source.remark != self._told:
+            self.terminal.say(source.remark)
+        self._told = source.remark or self._told
 
     def recognize(self, recording: Recording) -> None:
         """Recognise a recording, print the result and save it."""

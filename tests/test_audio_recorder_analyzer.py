@@ -12,6 +12,7 @@ import soundfile
 import audio_io
 import audio_recorder_analyzer
 import config
+from audio_io import Recording
 from audio_recorder_analyzer import AnalyzerSettings, analyze
 
 ROOT = Path(audio_recorder_analyzer.__file__).parent
@@ -38,7 +39,7 @@ def recording(
 
 
 def advice(waveform: np.ndarray, rate: int = RATE) -> str:
-    return " | ".join(analyze(waveform, rate)[0].advice)
+    return " | ".join(analyze(Recording(waveform, rate))[0].advice)
 
 
 def script(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
@@ -52,7 +53,7 @@ def script(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
 
 
 def test_a_good_recording_is_measured_and_praised():
-    report, cleaned = analyze(recording(), RATE, "good.wav")
+    report, cleaned = analyze(Recording(recording(), RATE, "good.wav"))
     assert report.source == "good.wav" and report.sample_rate == RATE
     assert report.duration_s == 2.0
     assert report.peak_dbfs == pytest.approx(-14, abs=0.5)
@@ -90,13 +91,19 @@ def test_muted_microphones_are_told_from_silent_rooms():
     assert "muted" not in advice(recording(noise=1e-4, speech=()))
 
 
+def test_a_file_of_zeros_gets_no_advice_on_the_microphone_of_this_computer():
+    report, _ = analyze(Recording(np.zeros(RATE, np.float32), RATE), is_file=True)
+    assert "nothing but zeros" in report.advice[0]
+    assert "muted" not in report.advice[0] and "Privacy" not in report.advice[0]
+
+
 def test_a_low_rate_is_told():
     assert "4000 Hz" in advice(audio_io.resample(recording(), RATE, 4000), 4000)
 
 
 @pytest.mark.parametrize("size", (0, 1, 10, 159, 1000))
 def test_tiny_recordings_are_reported_too(size):
-    report, _ = analyze(recording()[:size], RATE)
+    report, _ = analyze(Recording(recording()[:size], RATE))
     assert report.segments == [] and report.snr_db is None and report.advice
     json.dumps(report.advice)
     assert "SNR           unknown" in audio_recorder_analyzer.as_text(report)
@@ -132,34 +139,111 @@ def test_files_are_analysed_and_saved_and_the_bad_one_is_told(tmp_path):
     assert (tmp_path / "out" / "one_comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_files_of_one_name_do_not_overwrite_each_other(tmp_path):
-    for folder in ("a", "b"):
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_no_file_is_ever_replaced(tmp_path, capsys):
+    """Results of files of one name, of an earlier run, and what the user has put there."""
+    out = tmp_path / "out"
+    for folder, sound in (("a", recording()), ("b", recording(level=0.1))):
         (tmp_path / folder).mkdir()
-        soundfile.write(tmp_path / folder / "x.wav", recording(), RATE)
+        soundfile.write(tmp_path / folder / "clip.wav", sound, RATE)
+    out.mkdir()
+    (out / "clip_original.wav").write_bytes(b"the user's own")
+    before = content(out)
+    for folder in ("a", "b"):
+        settings = AnalyzerSettings(
+            files=(str(tmp_path / folder / "clip.wav"),), recordings_dir=out
+        )
+        assert audio_recorder_analyzer.run(settings) == 0
+        after = content(out)
+        assert before.items() <= after.items() and len(after) == len(before) + 3
+        printed = capsys.readouterr().out
+        assert all(name in printed for name in after.keys() - before.keys())
+        before = after
+    original, _ = audio_io.read_audio(out / "clip-3_original.wav")
+    assert np.abs(original - recording(level=0.1)).max() < 1e-4
+
+
+def test_results_of_a_long_name_are_saved_too(tmp_path):
+    soundfile.write(tmp_path / f"{'x' * 240}.wav", recording(), RATE)
     settings = AnalyzerSettings(
-        files=(tmp_path / "a" / "x.wav", tmp_path / "b" / "x.wav"), recordings_dir=tmp_path / "out"
+        files=(str(tmp_path / f"{'x' * 240}.wav"),), recordings_dir=tmp_path
     )
     assert audio_recorder_analyzer.run(settings) == 0
-    assert len(list((tmp_path / "out").iterdir())) == 6
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_folder_that_cannot_be_written_costs_the_saving_not_the_report(tmp_path):
+    for name in ("one.wav", "two.wav"):
+        soundfile.write(tmp_path / name, recording(), RATE)
+    (tmp_path / "blocker").write_text("not a folder")
+    for words, reports in (((), 2), (("--json",), 2)):
+        done = script(
+            "one.wav", "two.wav", "--recordings-dir", "blocker/results", *words, cwd=tmp_path
+        )
+        assert done.returncode == 0
+        assert done.stdout.count("nothing to improve") == reports
+        assert done.stderr.count("\n") == 1 and "going on without saving" in done.stderr
+
+
+def test_the_report_is_printed_before_anything_is_saved(tmp_path, monkeypatch, capsys):
+    soundfile.write(tmp_path / "one.wav", recording(), RATE)
+
+    def stopped(path, waveform, sample_rate):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audio_io, "write_audio", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        audio_recorder_analyzer.run(
+            AnalyzerSettings(files=(str(tmp_path / "one.wav"),), recordings_dir=tmp_path / "out")
+        )
+    assert "nothing to improve" in capsys.readouterr().out
+
+
+def test_a_plot_that_cannot_be_saved_leaves_the_sounds(tmp_path, monkeypatch, capsys):
+    import visualization
+
+    def locked(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(visualization, "plot_comparison", locked)
+    soundfile.write(tmp_path / "one.wav", recording(), RATE)
+    settings = AnalyzerSettings(files=(str(tmp_path / "one.wav"),), recordings_dir=tmp_path / "out")
+    assert audio_recorder_analyzer.run(settings) == 0
+    printed = capsys.readouterr()
+    assert len(content(tmp_path / "out")) == 2 and printed.out.count("  saved ") == 2
+    assert "Permission denied" in printed.err
+
+
+def test_folders_and_control_characters_in_names(tmp_path):
+    (tmp_path / "folder").mkdir()
+    soundfile.write(tmp_path / "folder" / "one.wav", recording(), RATE)
+    if sys.platform != "win32":
+        soundfile.write(tmp_path / "folder" / "t\x1bo.wav", recording(), RATE)
+    done = script("folder", "--no-save", cwd=tmp_path)
+    assert done.returncode == 0 and "\x1b" not in done.stdout + done.stderr
+    assert done.stdout.count("nothing to improve") == len(list((tmp_path / "folder").iterdir()))
 
 
 def test_json_is_one_line_a_recording_and_nothing_is_saved_when_told(tmp_path):
-    soundfile.write(tmp_path / "one.wav", recording(), RATE)
-    done = script(
-        "--wav", tmp_path / "one.wav", tmp_path / "one.wav", "--json", "--no-save", cwd=tmp_path
-    )
+    for name in ("one.wav", "two.wav"):
+        soundfile.write(tmp_path / name, recording(), RATE)
+    done = script("--wav", "one.wav", "two.wav", "--json", "--no-save", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     reports = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(reports) == 2 and reports[0] == reports[1]
+    assert [report.pop("source") for report in reports] == ["one.wav", "two.wav"]
+    assert reports[0] == reports[1]
     assert reports[0]["sample_rate"] == RATE and reports[0]["saved"] == []
-    assert [path.name for path in tmp_path.iterdir()] == ["one.wav"]
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_no_networks_and_no_torch_are_loaded(tmp_path):
     soundfile.write(tmp_path / "one.wav", recording(), RATE)
     code = (
-        "import sys, pathlib, audio_recorder_analyzer as a;"
-        f"a.run(a.AnalyzerSettings(files=(pathlib.Path({str(tmp_path / 'one.wav')!r}),),"
+        "import sys, audio_recorder_analyzer as a;"
+        f"a.run(a.AnalyzerSettings(files=({str(tmp_path / 'one.wav')!r},),"
         "save=False));"
         "sys.exit(any(m in sys.modules for m in ('torch', 'sounddevice', 'matplotlib')))"
     )
@@ -180,14 +264,14 @@ def test_mistakes_are_one_line(tmp_path):
 def test_a_lost_microphone_leaves_what_was_recorded(monkeypatch, capsys):
     from live import microphone
 
-    def lose(seconds, device=None, sample_rate=None):
+    def lose(*arguments):
         raise microphone.DeviceLost("the microphone stopped", kept, RATE)
 
     monkeypatch.setattr(microphone, "record", lose)
     kept = recording()
-    waveform, rate, name = audio_recorder_analyzer.open_recording(None, AnalyzerSettings())
-    assert np.array_equal(waveform, kept) and rate == RATE and name.startswith("recording_")
-    assert "analysing what was recorded" in capsys.readouterr().err
+    result = audio_recorder_analyzer.record(AnalyzerSettings())
+    assert np.array_equal(result.waveform, kept) and result.sample_rate == RATE
+    assert result.source.startswith("recording_")
     kept = recording()[:100]
     with pytest.raises(config.UserError):
-        audio_recorder_analyzer.open_recording(None, AnalyzerSettings())
+        audio_recorder_analyzer.record(AnalyzerSettings())
