@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import os
+
+# tests run side by side, and so do the processes that they start: one thread for each
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import io
 import signal
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import soundfile
@@ -31,6 +36,25 @@ def pytest_configure() -> None:
     Such a shell has them ignore the signal, and a child process would inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers more than cores: many tests wait for sound to be played, or for a process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (cores or 1) + 2
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first worker to ask for it makes and the others take."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with filelock.FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = folder.with_name(f"{name}-unfinished")
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
 
 
 def data_path(variable: str) -> Path:

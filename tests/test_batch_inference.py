@@ -16,6 +16,7 @@ import pandas
 import pytest
 import soundfile
 import torch
+from waiting import PATIENCE, wait_until
 
 import audio_cleaning
 import audio_io
@@ -216,15 +217,17 @@ def test_rows_made_with_other_settings_are_not_used(networks, clips, tmp_path, c
     assert all(row["digit"] != 99 for row in read(output))
 
 
-def wait_for_end(group: int, seconds: float = 10.0) -> bool:
-    """Whether a process group comes to its end."""
-    for _ in range(round(seconds / 0.1)):
+def wait_for_end(group: int) -> None:
+    """Wait until no process of a group is left."""
+
+    def ended() -> bool:
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
             return True
-        time.sleep(0.1)
-    return False
+        return False
+
+    wait_until(ended, "processes are left over")
 
 
 @pytest.mark.slow
@@ -242,13 +245,13 @@ def test_ctrl_c_keeps_what_was_answered_and_ends_every_process(networks, tmp_pat
         assert running.poll() is None, running.stderr.read()
         time.sleep(0.01)
     os.killpg(running.pid, signal.SIGINT)
-    complaint = running.communicate(timeout=60)[1]
+    complaint = running.communicate(timeout=PATIENCE)[1]
     assert running.returncode == 130 and "Traceback" not in complaint
     assert "goes on from there" in complaint
-    assert wait_for_end(running.pid)
+    wait_for_end(running.pid)
     answered = partial.read_bytes().count(b"\n") - 1
     assert 190 < answered < 3001 and not output.exists()
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert again.returncode == 0 and f"going on: {answered} of 3001" in again.stderr
     assert len(pandas.read_csv(output)) == 3001 and not partial.exists()
 
@@ -273,9 +276,9 @@ def test_ctrl_c_while_processes_start_prints_no_traceback(networks, tmp_path):
             time.sleep(0.005)
         time.sleep(0.15 + delay)
         os.killpg(running.pid, signal.SIGINT)
-        complaint = running.communicate(timeout=60)[1]
+        complaint = running.communicate(timeout=PATIENCE)[1]
         assert running.returncode == 130 and "Traceback" not in complaint
-        assert wait_for_end(running.pid)
+        wait_for_end(running.pid)
         partial.unlink(missing_ok=True)
 
 
@@ -297,7 +300,7 @@ def test_processes_answer_as_one_process_does(networks, tmp_path, clips):
             ),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("\n") == 1 and "files/s" in done.stdout
@@ -326,7 +329,7 @@ def test_mistakes_are_one_line_and_leave_nothing(clips, networks, tmp_path, word
         str(ROOT / "batch_inference.py"),
         *(str(places.get(word, word)) for word in words),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=tmp_path)
     assert done.returncode == code and complaint in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "nothing"]
@@ -346,7 +349,7 @@ def test_the_official_test_set_is_right_with_and_without_cleaning(tmp_path):
             script(ROOT / "saved_models", tmp_path, "--output", output, switch, "--workers", "2"),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
         table = pandas.read_csv(output)

@@ -7,6 +7,42 @@ from untrained import read_json, save_networks
 
 import benchmark
 import config
+from benchmark import Line
+
+
+def test_lines_take_turns_and_are_compared_with_the_first_of_their_group(
+    tmp_path: Path, monkeypatch, capsys
+):
+    turns = []
+
+    def line(group: str, name: str, *figures: float) -> Line:
+        waiting = iter(figures)
+
+        def measure() -> float:
+            turns.append(name)
+            return next(waiting)
+
+        return Line(group, name, measure)
+
+    parts = {
+        "answering": [line("one clip, ms", "a", 2.0, 1.0, 3.0), line("one clip, ms", "b", 4, 8, 6)],
+        "speaking": [line("clips a second", "c", 5, 5, 5)],
+        "learning": [],
+        "batches": [],
+    }
+    for name, lines in parts.items():
+        monkeypatch.setattr(benchmark, name, lambda *_, lines=lines: iter(lines))
+    monkeypatch.setattr(benchmark, "VOICES", config.SyntheticSettings.only(espeak_clips=10))
+    benchmark.run(benchmark.BenchmarkSettings(rounds=3, results_dir=tmp_path))
+    assert turns == ["a", "b", "c"] * 3
+    figures = read_json(tmp_path / "benchmark.json")["figures"]
+    assert [(figure["median"], figure["ratio_to_first"]) for figure in figures] == [
+        (2.0, 1.0),
+        (6.0, 3.0),
+        (5.0, 1.0),
+    ]
+    assert figures[0]["all"] == [2.0, 1.0, 3.0]
+    assert capsys.readouterr().out.strip() in (tmp_path / "benchmark.md").read_text()
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
 import dataclasses
 import io
 import json
-import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from waiting import PATIENCE
 
 import audio_io
 import config
@@ -74,7 +75,7 @@ def words(tones: Path, out: Path, *more: str) -> list[str]:
     ]
 
 
-def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess:
+def run(*arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "train.py", *arguments],
         cwd=ROOT,
@@ -398,30 +399,38 @@ def test_a_signal_ends_training_with_whole_files_and_no_process_left(
         if "epoch   3" in line:
             break
     process.send_signal(signal_number)
-    _, complaint = process.communicate(timeout=60)
+    _, complaint = process.communicate(timeout=PATIENCE)
     assert process.returncode == code and "Traceback" not in complaint
     assert not list(tmp_path.rglob(".*.pt"))
     with pytest.raises(ProcessLookupError):  # nobody is left in its group
         os.killpg(process.pid, 0)
 
 
-@pytest.mark.slow
-def test_killed_ten_times_it_resumes_to_the_weights_of_an_unbroken_run(tones, tmp_path):
-    more = ("--training.epochs", "40", "--training.patience", "40")
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_again_and_again_it_resumes_to_the_weights_of_an_unbroken_run(
+    tones, tmp_path, kills
+):
+    epochs = str(4 * kills)
+    more = ("--training.epochs", epochs, "--training.patience", epochs)
     unbroken = run(*words(tones, tmp_path / "unbroken", *more))
     assert unbroken.returncode == 0, unbroken.stderr
     moments = random.Random(0)
     broken = tmp_path / "broken"
-    for _ in range(10):
+    for number in range(kills):
         process = subprocess.Popen(
             [sys.executable, "train.py", *words(tones, broken, *more, "--resume")],
             cwd=ROOT,
-            stdout=subprocess.DEVNULL,
+            text=True,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(moments.uniform(1.0, 9.0))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        for line in process.stdout:  # until an epoch ends that no other run came to
+            epoch = re.search(r" epoch +(\d+)/", line)
+            if epoch and int(epoch[1]) > 3 * number:
+                break
+        time.sleep(moments.uniform(0.0, 0.3))  # anywhere in the next ones
+        process.kill()
+        process.communicate()
         for path in broken.rglob("[!.]*.state.pt"):
             torch.load(path, weights_only=True)
         for path in broken.rglob("[!.]*.json"):

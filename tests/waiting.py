@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable
 
-PATIENCE = 120.0 * float(os.environ.get("TEST_PATIENCE", "1"))
+PATIENCE = 300.0 * float(os.environ.get("TEST_PATIENCE", "1"))
 """s after which something counts as hung; the variable TEST_PATIENCE multiplies it."""
 
 
