@@ -109,8 +109,8 @@ def _check_directory(archive: Path) -> None:
 
 def _read_tar(archive: Path) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
-    with gzip.open(archive) as stream:
-        unpacked = stream.read(MAX_TOTAL_BYTES + 1)
+    with gzip.open(archive) as packed:
+        unpacked = packed.read(MAX_TOTAL_BYTES + 1)
     _check_size(archive, 0, len(unpacked))
     total = 0
     with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as opened:
@@ -118,8 +118,9 @@ def _read_tar(archive: Path) -> dict[str, bytes]:
             total += abs(member.size)
             _check_size(archive, count, total)  # a file with holes may promise any size
             _check_member(archive, member.name, member.isreg() or member.isdir())
-            if member.isreg():
-                _add(contents, archive, member.name, opened.extractfile(member).read())
+            stream = opened.extractfile(member) if member.isreg() else None
+            if stream is not None:
+                _add(contents, archive, member.name, stream.read())
     return contents
 
 

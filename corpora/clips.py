@@ -109,7 +109,14 @@ class Clips:
         parts = [audio_io.to_int16(waveform) for waveform in waveforms]
         corpora = [corpus] * len(parts) if isinstance(corpus, str) else corpus
         return cls(
-            _join(parts), _offsets(parts), labels, speakers, names, takes, corpora, sample_rate
+            _join(parts),
+            _offsets(parts),
+            np.asarray(labels),
+            np.asarray(speakers),
+            np.asarray(names),
+            np.asarray(takes),
+            np.asarray(corpora),
+            sample_rate,
         )
 
     def save(self, path: Path, key: str) -> None:

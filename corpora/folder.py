@@ -80,7 +80,10 @@ def load_folder(
         except config.UserError as error:
             skipped.append(str(error))
     _report_skipped(folder, skipped, len(paths))
-    return Clips.from_waveforms(*zip(*rows, strict=True), audio.sample_rate)
+    waveforms, labels, speakers, names, takes, groups = zip(*rows, strict=True)
+    return Clips.from_waveforms(
+        waveforms, labels, speakers, names, takes, groups, audio.sample_rate
+    )
 
 
 def _labels(

@@ -25,6 +25,7 @@ UNKNOWN_SPEAKER = "unknown"
 NON_DIGIT_LABELS = ("other", "non-digit", "no digit")
 """Labels of a table that stand for an out-of-vocabulary word."""
 CLIP_NAME = re.compile(r"(?P<label>[A-Za-z]+|\d)_(?P<speaker>.+)_(?P<take>\d+)")
+NUMBERED_NAME = re.compile(r"(?P<speaker>.*?)[_\-. ()]*(?P<take>\d*)[)]?")
 SPEECH_COMMANDS_NAME = re.compile(r"(?P<speaker>.+)_nohash_(?P<take>\d+)")
 HASH = re.compile(r"[a-f]{7,}")
 """A word that is more likely a hash, of the kind that Speech Commands calls its speakers by."""
@@ -133,19 +134,18 @@ def by_layout(path: PurePosixPath, folder: str, folders: Folders) -> Labelled:
     NoLabel : none fits
     """
     parent, stem = path.parent, path.stem
-    folder_name = parent.name or folder
-    if match := SPEECH_COMMANDS_NAME.fullmatch(stem):
-        label, consumed = folder_name, True
-    elif (match := CLIP_NAME.fullmatch(stem)) and (
-        is_digit(match["label"]) or parent not in folders.labels or not is_digit(parent.name)
-    ):
-        label, consumed = match["label"], parent in folders.labels | folders.speakers
-    elif parent in folders.labels:
-        match = re.fullmatch(r"(?P<speaker>.*?)[_\-. ()]*(?P<take>\d*)[)]?", stem)
-        label, consumed = folder_name, True
-    else:
+    in_digit_folder = parent in folders.labels and is_digit(parent.name)
+    match, label = SPEECH_COMMANDS_NAME.fullmatch(stem), parent.name or folder
+    described = match is not None or parent in folders.labels | folders.speakers
+    if match is None:
+        match = CLIP_NAME.fullmatch(stem)
+        if match is not None and (is_digit(match["label"]) or not in_digit_folder):
+            label = match["label"]
+        elif parent in folders.labels:  # 7/ann_b_3 is a seven
+            match = NUMBERED_NAME.fullmatch(stem)
+    if match is None:
         raise NoLabel("not named like 7_speaker_0 or word_speaker_0")
-    groups = parent.parts[: len(parent.parts) - consumed]
+    groups = parent.parts[:-1] if described else parent.parts
     return Labelled(
         label_of(label),
         match["speaker"] or UNKNOWN_SPEAKER,

@@ -222,18 +222,22 @@ def _plan(digits: int, words: int, include_oh: bool, rng: np.random.Generator) -
 
 def _finish(utterances: Iterable[SpokenText], seed: int, sample_rate: int) -> Clips:
     """Bring utterances to one rate, one peak and FSDD's trimming; what is silent is left out."""
-    rng, said, waveforms = np.random.default_rng([seed, 40]), [], []
+    rng = np.random.default_rng([seed, 40])
+    waveforms: list[np.ndarray] = []
+    labels: list[int] = []
+    speakers: list[str] = []
+    names: list[str] = []
     for utterance in utterances:
         waveform = _trimmed(utterance, sample_rate, rng)
         peak = np.abs(waveform).max(initial=0)
         if peak < 1e-3 or len(waveform) < 0.06 * sample_rate:
             continue
         waveforms.append(audio_io.to_int16(waveform * np.float32(PEAK / peak)))
-        said.append((utterance.digit, utterance.speaker, utterance.text))
-    digits, speakers, texts = ([row[column] for row in said] for column in range(3))
-    names = [f"{text}_{speaker}" for text, speaker in zip(texts, speakers, strict=True)]
+        labels.append(utterance.digit)
+        speakers.append(utterance.speaker)
+        names.append(f"{utterance.text}_{utterance.speaker}")
     return Clips.from_waveforms(
-        waveforms, digits, speakers, names, _takes(speakers, digits), "synthetic", sample_rate
+        waveforms, labels, speakers, names, _takes(speakers, labels), "synthetic", sample_rate
     )
 
 
@@ -251,11 +255,11 @@ def _trimmed(utterance: SpokenText, sample_rate: int, rng: np.random.Generator) 
     return waveform
 
 
-def _takes(speakers: list[str], digits: list[int]) -> list[int]:
-    """Number the utterances of each speaker and digit."""
+def _takes(speakers: list[str], labels: list[int]) -> list[int]:
+    """Number the utterances of each speaker and label."""
     counters: Counter[tuple[str, int]] = Counter()
     takes = []
-    for key in zip(speakers, digits, strict=True):
+    for key in zip(speakers, labels, strict=True):
         takes.append(counters[key])
         counters[key] += 1
     return takes

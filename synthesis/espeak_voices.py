@@ -134,7 +134,8 @@ def make_speaker(engine: espeak.Espeak, rng: np.random.Generator, number: int) -
             if name not in UNNATURAL and not name.startswith("made-up-")
         ]
         variant = str(rng.choice(natural + ["whisper", "whisperf"]))
-    pronounce, language = str, str(rng.choice(ENGLISH_ACCENTS))
+    pronounce: Callable[[str], str] = str
+    language = str(rng.choice(ENGLISH_ACCENTS))
     if rng.random() < 0.4:
         language = str(rng.choice(list(FOREIGN_ACCENTS)))
         pronounce = _foreign(engine, language, rng)

@@ -7,6 +7,7 @@ the others don't.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -63,21 +64,20 @@ def espeak_speech(plan: list[Line], seed: int, instead_of: str = "") -> Iterator
     """
     engine = espeak.Espeak()
     rng = np.random.default_rng([seed, 10, *instead_of.encode()])
-    speaker = number = None
-    for line in plan:
-        if line.speaker != number:
-            number = line.speaker
-            speaker = espeak_voices.make_speaker(engine, rng, number)
-            engine.seed(int(rng.integers(2**31)))
-        waveform = engine.speak(
-            speaker.pronounce(line.text) + _intonation(rng),
-            speaker.voice,
-            rate=round(speaker.rate * rng.uniform(0.85, 1.2)),
-            pitch=int(np.clip(speaker.pitch + rng.integers(-12, 13), 0, 99)),
-            pitch_range=int(rng.integers(20, 90)),
-        )
+    for number, lines in itertools.groupby(plan, key=lambda line: line.speaker):
+        speaker = espeak_voices.make_speaker(engine, rng, number)
+        engine.seed(int(rng.integers(2**31)))
         name = f"{instead_of}-{speaker.name}" if instead_of else speaker.name
-        yield SpokenText(waveform, espeak.SAMPLE_RATE * speaker.scale, line.digit, line.text, name)
+        rate = espeak.SAMPLE_RATE * speaker.scale
+        for line in lines:
+            waveform = engine.speak(
+                speaker.pronounce(line.text) + _intonation(rng),
+                speaker.voice,
+                rate=round(speaker.rate * rng.uniform(0.85, 1.2)),
+                pitch=int(np.clip(speaker.pitch + rng.integers(-12, 13), 0, 99)),
+                pitch_range=int(rng.integers(20, 90)),
+            )
+            yield SpokenText(waveform, rate, line.digit, line.text, name)
 
 
 def _body(rng: np.random.Generator, male: bool) -> tuple[float, float]:

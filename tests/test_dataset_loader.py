@@ -246,7 +246,7 @@ def test_a_folder_with_nothing_usable_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_strangers_are_all_read(unseen_speakers_dir, capsys):
+def test_the_unseen_speakers_are_all_read(unseen_speakers_dir, capsys):
     clips = load_folder(unseen_speakers_dir, AUDIO)
     counts = dict(zip(*np.unique(clips.corpus, return_counts=True), strict=True))
     assert counts == {
@@ -259,7 +259,7 @@ def test_the_strangers_are_all_read(unseen_speakers_dir, capsys):
     assert clips.labels.max() == 9 and capsys.readouterr().err == ""
 
 
-def test_the_other_words_are_no_digits(non_digits_dir):
+def test_out_of_vocabulary_words_are_non_digits(non_digits_dir):
     clips = load_folder(non_digits_dir, AUDIO)
     assert len(clips) == 173 and set(clips.labels) == {config.REJECT}
 

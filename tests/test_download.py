@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from conftest import zip_bytes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import config
 import dataset_loader
@@ -49,6 +51,9 @@ class Handler(BaseHTTPRequestHandler):
             f"bytes {start}-{len(content) - 1}/{len(content)}",
         )
 
+    def answer_rest(self, content: bytes) -> None:
+        (self.answer_range if self.headers["Range"] else self.answer_whole)(content)
+
     def answer_wrongrange(self, content: bytes) -> None:
         self._send(206, content[5:], len(content) - 5, f"bytes 5-{len(content) - 1}/{len(content)}")
 
@@ -56,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         self._send(416, b"", 0, f"bytes */{len(content)}")
 
     def answer_cut(self, content: bytes) -> None:
-        self._send(200, content[: len(content) // 2], len(content))
+        self._send(200, content[: self.server.cut_at], len(content))
 
     def answer_stall(self, content: bytes) -> None:
         self._send(200, content[: len(content) // 2], len(content))
@@ -84,6 +89,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.plan, self.requests, self.content = ["whole"], [], CONTENT
+        self.cut_at = HALF
         self.released = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}/v1.0.10.zip"
 
@@ -128,6 +134,18 @@ def test_a_broken_or_stalled_connection_is_resumed_where_it_broke(server, target
     assert first is None
     start = int(re.fullmatch(r"bytes=(\d+)-", second)[1])
     assert HALF - download.CHUNK_BYTES < start <= HALF
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, len(CONTENT) - 1))
+def test_a_connection_may_break_at_any_byte(server, tmp_path, cut_at):
+    target = tmp_path / f"{cut_at}.zip"
+    target.unlink(missing_ok=True)
+    server.requests.clear()
+    server.plan, server.cut_at = ["cut", "rest"], cut_at
+    assert fetch(server.url, target).read_bytes() == CONTENT
+    arrived = int(server.requests[1][6:-1]) if server.requests[1] else 0
+    assert cut_at - download.CHUNK_BYTES < arrived <= cut_at
 
 
 def test_a_server_without_ranges_sends_it_all_again(server, target):
@@ -227,14 +245,14 @@ def seen(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 
-def settings(server: Server, root: Path) -> config.DataSettings:
+def data_settings(server: Server, root: Path) -> config.DataSettings:
     return config.DataSettings(root=root, fsdd_archive=None, fsdd_url=server.url)
 
 
 def test_fetched_verified_unpacked_and_not_fetched_again(server, small_release, tmp_path):
     server.content = zip_bytes(small_release)
     server.plan = ["cut", "range"]
-    data = settings(server, tmp_path / "data")
+    data = data_settings(server, tmp_path / "data")
     first = dataset_loader.load_fsdd(data, config.AudioSettings())
     second = dataset_loader.load_fsdd(data, config.AudioSettings())
     assert len(first) == len(small_release) - 1 and len(server.requests) == 2
@@ -285,7 +303,7 @@ def test_three_first_runs_at_once_share_one_download(server, small_release, tmp_
 def test_an_altered_download_is_named_and_fetched_again_next_time(server, small_release, tmp_path):
     altered = {name: content for name, content in small_release.items() if "3_ada_4" not in name}
     server.content = zip_bytes(altered)
-    data = settings(server, tmp_path / "data")
+    data = data_settings(server, tmp_path / "data")
     with pytest.raises(config.UserError, match=r"1 missing \(3_ada_4\)"):
         dataset_loader.load_fsdd(data, config.AudioSettings())
     assert seen(data.root) == []
@@ -296,7 +314,7 @@ def test_an_altered_download_is_named_and_fetched_again_next_time(server, small_
 def test_an_error_page_instead_of_the_archive_is_told(server, tmp_path):
     server.content = b"<html>please log in</html>"
     with pytest.raises(config.UserError, match="neither a folder nor a zip"):
-        fsdd.find_fsdd(settings(server, tmp_path / "data"))
+        fsdd.find_fsdd(data_settings(server, tmp_path / "data"))
     assert seen(tmp_path / "data") == []
 
 
