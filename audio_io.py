@@ -246,7 +246,7 @@ def _contrast_db(waveform: np.ndarray) -> float:
     return float(10 * np.log10(max(loud, 1e-20) / max(quiet, 1e-6 * loud, 1e-20)))
 
 
-def resample(waveform: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+def resample(waveform: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
     """Resample float32 (samples,) with soxr's high-quality band-limited filter."""
     if from_rate == to_rate:
         return waveform

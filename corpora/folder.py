@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -96,15 +97,15 @@ def _labels(
 
     if folder.is_file():
         return _table(folder, [])
-    paths = _sound_files(folder)
+    table = layouts.find_table(folder) if label_from_name and not pattern else None
+    paths = _sound_files(folder, table)
+    if table is not None:
+        return _table(table, paths)
     if not label_from_name:
         return paths, lambda path: Labelled(config.REJECT, "", 0, _first_folder(inner(path)))
     if pattern:
         layouts.compile_pattern(pattern)
         return paths, lambda path: layouts.by_pattern(inner(path), pattern)
-    table = layouts.find_table(folder)
-    if table is not None:
-        return _table(table, paths)
     paths = [path for path in paths if layouts.BACKGROUND_FOLDER not in path.parts]
     folders = layouts.find_folders(map(inner, paths))
     name = folder.resolve().name
@@ -161,10 +162,11 @@ def load_noise(folder: Path, sample_rate: int) -> list[np.ndarray]:
     return noises
 
 
-def _sound_files(folder: Path) -> list[Path]:
+def _sound_files(folder: Path, table: Path | None = None) -> list[Path]:
     if not folder.is_dir():
         raise config.UserError(f"{folder}: no such folder")
     files = audio_io.find_audio(folder)
+    files = replace(files, left_out=[path for path in files.left_out if path != table])
     if files.remark():
         _warn(f"{folder}: {files.remark()}")
     return files.paths
