@@ -19,9 +19,16 @@ LAYERS = (
     {"train", "microphone_inference", "audio_recorder_analyzer", "app"},
     {"training", "live", "batch_inference", "export_model"},
     {"recognition", "visualization"},
-    {"dataset_loader", "splits", "audio_cleaning", "voice_activity"},
+    {"dataset_loader", "audio_cleaning", "voice_activity"},
     {"corpora", "audio_augmentation"},
-    {"synthesis", "audio_feature_extraction", "speech_encoder", "models", "audio_io"},
+    {
+        "synthesis",
+        "audio_feature_extraction",
+        "speech_encoder",
+        "models",
+        "audio_io",
+        "audio_decoding",
+    },
     {"utils"},
     {"config"},
 )

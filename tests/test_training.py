@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import random
 import re
 import shutil
