@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 import config
 
@@ -37,6 +36,8 @@ def proportion(hits: np.ndarray | Sequence[bool]) -> Proportion:
 
     Unlike the normal approximation the interval stays inside [0, 1] and is not empty at 100 %.
     """
+    from scipy.stats import binomtest  # a second to import
+
     hits = np.asarray(hits, bool)
     right, total = int(hits.sum()), len(hits)
     if not total:
@@ -175,6 +176,8 @@ def mcnemar_exact(first: np.ndarray, second: np.ndarray) -> tuple[int, int, floa
     only_first, only_second : clips that only one of them got right
     p : probability of a split at least as uneven if both were equally good (McNemar 1947)
     """
+    from scipy.stats import binomtest
+
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     discordant = only_first + only_second

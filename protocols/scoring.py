@@ -6,10 +6,9 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from audio_io import Recording
@@ -19,6 +18,9 @@ from protocols import metrics
 from protocols.metrics import Proportion
 from recognition.predictor import Prediction
 from recognition.recognizer import Recognizer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHUNK = 64
 """Recordings recognised at a time: what bounds the memory."""
@@ -228,6 +230,8 @@ def vote_verdict(gained_clips: int, p: float) -> str:
 
 def wrong_clips(results: ClipResults) -> pd.DataFrame:
     """The clips that the vote or a network got wrong, a row each, with every prediction."""
+    import pandas as pd
+
     wrong = np.any([~results.right(name) for name in results.guesses], axis=0)
     columns = {"name": results.names, "speaker": results.speakers, "spoken": results.labels}
     for name, guesses in results.guesses.items():

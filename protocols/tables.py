@@ -8,9 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 import config
 import visualization
@@ -18,6 +16,9 @@ from config import display_name
 from protocols import metrics
 from protocols.metrics import Proportion
 from protocols.scoring import ClipResults
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LISTED = 50
 """Wrong clips listed in a summary; all are in its CSV."""
@@ -103,6 +104,8 @@ def report_files(reports: Mapping[str, Any], test_set: str) -> Files:
 
 def report_text(report: Mapping[str, Any]) -> str:
     """A classification report as aligned columns."""
+    import pandas as pd
+
     total = {"support": report["total"]}
     rows = report["classes"] | {name: report[name] | total for name in ("macro", "weighted")}
     rows["accuracy"] = {"f1": report["accuracy"]} | total
@@ -121,6 +124,8 @@ def digit_table(report: Mapping[str, Any]) -> str:
 
 def confusion_files(results: ClipResults, test_set: str, stem: str = "confusion") -> Files:
     """The confusion matrix of each network and of the vote, as PNG and CSV."""
+    import pandas as pd
+
     files: Files = {}
     for name, guesses in results.guesses.items():
         matrix = metrics.confusion_matrix(results.labels, guesses)
@@ -169,7 +174,7 @@ def plain(value: Any) -> Any:
     """Proportions, tables, arrays and NaN as what JSON knows; NaN becomes null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
-    if isinstance(value, pd.DataFrame):
+    if hasattr(value, "to_dict"):  # a table
         return value.to_dict("records")
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
