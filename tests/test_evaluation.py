@@ -128,7 +128,7 @@ def test_timing_leaves_the_threads_as_they_were(make_settings, small_clips):
 
 def test_networks_trained_on_the_test_takes_are_warned_of(make_settings, tmp_path):
     save_networks(tmp_path / "models", protocol="random")
-    assert "Warning" in evaluation.official(make_settings()).text
+    assert "Warning" in common.trained_on(Predictor(make_settings().decision))
 
 
 def test_cleaning_can_be_forced_on_and_off(make_settings):

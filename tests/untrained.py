@@ -1,6 +1,7 @@
 """Untrained networks, synthetic recordings and settings for the tests of the evaluation."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -14,6 +15,7 @@ from protocols.common import EvaluationSettings
 from recognition.checkpoint import Checkpoint, save_checkpoint
 
 RATE = 8000
+WIDTH = 8
 ABOUT = {"protocol", "seed", "clean", "models_dir", "threshold", "networks", "record", "seconds"}
 """Keys of every result that is taken with one folder of networks."""
 RESULT_KEYS = {
@@ -44,16 +46,12 @@ RESULT_KEYS = {
 def save_networks(folder, names=("cnn", "rnn"), seed=0, **record):
     """Untrained networks: their answers are arbitrary, but always the same."""
     for name in names:
-        torch.manual_seed(seed + len(name) + ord(name[0]))
-        arguments = {"width": 8}
-        network = models.create_model(name, 40, **arguments)
-        wake(network)
         save_checkpoint(
             folder / f"{name}.pt",
             Checkpoint(
                 name,
-                arguments,
-                network.state_dict(),
+                {"width": WIDTH},
+                untrained_weights(name, seed),
                 config.AudioSettings(),
                 config.FeaturesSettings(),
                 temperature=2.0,
@@ -85,8 +83,11 @@ def checkpoint(name: str = "cnn", **changes) -> Checkpoint:
     )
 
 
-def wake(network):
-    """Fit the batch norms to beeps, so that an untrained network tells one clip from another."""
+@functools.cache
+def untrained_weights(name, seed):
+    """Random weights; the batch norms fit beeps, so that the network tells clips apart."""
+    torch.manual_seed(seed + len(name) + ord(name[0]))
+    network = models.create_model(name, 40, width=WIDTH)
     clips = np.stack(
         [
             fit_duration(normalize_level(beep(digit, take % 2, take), -25.0), RATE)
@@ -100,6 +101,7 @@ def wake(network):
             network.train()(features)
         for parameter in list(network.parameters())[-2:]:
             parameter.mul_(20)
+    return network.state_dict()
 
 
 def settings_maker(tmp_path, small_release):
