@@ -159,7 +159,7 @@ def fits(value: object, hint: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, choice) for choice in inner)
     if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
+        return isinstance(value, float) and math.isfinite(value) or type(value) is int
     return type(value) is hint
 
 
