@@ -168,8 +168,8 @@ def check_values(checkpoint: Checkpoint) -> None:
     if checkpoint.labels != config.DIGITS:
         raise config.UserError("its labels are not the ten digits")
     for name, low, high in (
-        ("temperature", 1e-6, math.inf),
-        ("reject_bias", -math.inf, math.inf),
+        ("temperature", 1e-3, 1e3),
+        ("reject_bias", -1e3, 1e3),
         ("threshold", 0, 1),
         ("vote_threshold", 0, 1),
     ):
