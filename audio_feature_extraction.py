@@ -28,9 +28,11 @@ def _import_torchaudio():
         for name in [name for name in sys.modules if name.startswith("torchaudio")]:
             del sys.modules[name]
         stand_in = types.ModuleType("torchaudio._extension")
-        stand_in._IS_TORCHAUDIO_EXT_AVAILABLE = False
-        stand_in._check_cuda_version = lambda: None
-        stand_in.fail_if_no_align = lambda function: function
+        vars(stand_in).update(
+            _IS_TORCHAUDIO_EXT_AVAILABLE=False,
+            _check_cuda_version=lambda: None,
+            fail_if_no_align=lambda function: function,
+        )
         sys.modules["torchaudio._extension"] = stand_in
         import torchaudio
     return torchaudio

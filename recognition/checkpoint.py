@@ -159,7 +159,7 @@ def fits(value: object, hint: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, choice) for choice in inner)
     if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
+        return isinstance(value, float) and math.isfinite(value) or type(value) is int
     return type(value) is hint
 
 
@@ -168,8 +168,8 @@ def check_values(checkpoint: Checkpoint) -> None:
     if checkpoint.labels != config.DIGITS:
         raise config.UserError("its labels are not the ten digits")
     for name, low, high in (
-        ("temperature", 1e-6, math.inf),
-        ("reject_bias", -math.inf, math.inf),
+        ("temperature", 1e-3, 1e3),
+        ("reject_bias", -1e3, 1e3),
         ("threshold", 0, 1),
         ("vote_threshold", 0, 1),
     ):

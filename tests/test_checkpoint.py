@@ -113,6 +113,7 @@ AUDIO = dataclasses.asdict(config.AudioSettings())
         ({"temperature": True}, "its temperature is True"),
         ({"temperature": torch.tensor(1.0)}, "its temperature is tensor"),
         ({"reject_bias": float("inf")}, "its reject_bias is inf"),
+        ({"reject_bias": 10**400}, "its reject_bias is 1000"),
         ({"threshold": None}, "its threshold is None"),
         ({"vote_threshold": 1.5}, "its vote_threshold is 1.5"),
         ({"labels": ["nul", "een"]}, "its labels are not the ten digits"),

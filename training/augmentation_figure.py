@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def run(settings: FigureSettings) -> None:
 
 def features_under(clip: np.ndarray, part: str, settings: FigureSettings) -> np.ndarray:
     """Features, float32 (n_features, frames), of the clip under one part alone."""
-    strengths = {name: float(name == part) for name in PARTS}
+    strengths: dict[str, Any] = {name: float(name == part) for name in PARTS}
     alone = dataclasses.replace(settings.augmentation, **strengths)
     front_end = FrontEnd(settings.features, settings.audio.sample_rate)
     augmenter = Augmenter(alone, settings.audio.sample_rate, seed=settings.seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -67,7 +67,9 @@ def compute_thread(settings: config.TrainingSettings) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, initializer=start)
 
 
-def prefetch(pool: ThreadPoolExecutor, make: Callable[[int], Item], count: int) -> Iterator[Item]:
+def prefetch(
+    pool: ThreadPoolExecutor, make: Callable[[int], Item], count: int
+) -> Generator[Item, None, None]:
     """make(0), make(1), ... in order, each begun :data:`PREFETCH` items before it is asked for."""
     begun = deque(pool.submit(make, number) for number in range(min(PREFETCH, count)))
     try:
@@ -131,7 +133,9 @@ class TrainLoader:
         """Batches in an epoch."""
         return self.steps * self.settings.accumulation
 
-    def epoch(self, number: int, pool: ThreadPoolExecutor) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(
+        self, number: int, pool: ThreadPoolExecutor
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
         """The batches of an epoch, made in the thread of `pool`.
 
         Yields features, float32 (batch, n_features, frames), and target probabilities, float32

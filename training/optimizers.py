@@ -20,7 +20,8 @@ def make_optimizers(
     network: nn.Module, settings: config.TrainingSettings
 ) -> list[torch.optim.Optimizer]:
     """The optimizers that `training.optimizer` asks for; each weight belongs to one of them."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for weight in network.parameters():
         wide = weight.ndim >= 2 and min(weight.flatten(1).shape) >= NARROWEST
         (matrices if wide and settings.optimizer == "muon" else others).append(weight)

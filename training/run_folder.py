@@ -98,14 +98,13 @@ def open_run(train_settings: TrainSettings) -> Path:
 
 def find_run(runs: list[Path], wanted: dict[str, Any]) -> Path:
     """The last of `runs` that may go on with the settings `wanted`."""
-    nearest: tuple[Path, list[str]] | None = None
+    unlike = []
     for run in reversed(runs):
         other = differences(read_settings(run / "settings.json"), wanted)
         if not other:
             return run
-        if nearest is None or len(other) < len(nearest[1]):
-            nearest = run, other
-    run, other = nearest
+        unlike.append((run, other))
+    run, other = min(unlike, key=lambda item: len(item[1]))
     raise config.UserError(
         f"no run in {run.parent} was made with these settings; nearest is {run.name}: "
         f"{'; '.join(other)}. Give the same, or leave --resume out"
