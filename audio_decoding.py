@@ -8,6 +8,7 @@ refused before it fills the memory.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -26,6 +27,8 @@ MAX_VALUES = 120_000_000
 """Samples over all channels: 480 MB, a minute of eight channels at 192 kHz."""
 MAX_STREAM_BYTES = 256 * 2**20
 """Bytes read from a pipe, or of a file whose header does not say how long it is."""
+WHOLE_BYTES = 2**24
+"""Bytes up to which a file that can't be decoded is searched for the reason."""
 UNKNOWN_LENGTH = 2**31 - 2**16
 """Bytes from which a header's length means "unknown", as streaming programs write it."""
 HEADER_SLIP = 64
@@ -119,6 +122,8 @@ def decode(file: BinaryIO, max_seconds: float) -> Decoded:
         source, remarks = _mend(source, *lengths)
     try:
         decoded = _with_libsndfile(source, max_seconds)
+        if not len(decoded.samples) and lengths is not None:
+            raise AudioError("holds no samples")  # FFmpeg would take the next chunk for sound
         reason = "" if len(decoded.samples) else "holds no samples"
     except AudioError:
         raise
@@ -126,7 +131,7 @@ def decode(file: BinaryIO, max_seconds: float) -> Decoded:
         reason = f"not a readable sound file ({_text(error)})"
     if reason:
         decoded = _with_pyav(source, max_seconds, reason)
-    return Decoded(decoded.samples, decoded.sample_rate, decoded.fine, remarks or decoded.remarks)
+    return dataclasses.replace(decoded, remarks=remarks or decoded.remarks)
 
 
 def _text(error: Exception) -> str:
@@ -251,7 +256,7 @@ def _with_pyav(source: Source, max_seconds: float, reason: str) -> Decoded:
         with av.open(
             source, metadata_errors="ignore", options={"format_whitelist": PYAV_FORMATS}
         ) as container:
-            return _decode_container(container, source, max_seconds, reason)
+            return _decode_container(container, source, max_seconds)
     except AudioError:
         raise
     except Exception:  # it does not know the format, or not what is in it
@@ -260,16 +265,19 @@ def _with_pyav(source: Source, max_seconds: float, reason: str) -> Decoded:
 
 def _cut_off(source: Source) -> str:
     """A better reason for an mp4 that a recorder never finished; "" for all else."""
-    content = source.beginning(2**24)
-    if content[4:8] == b"ftyp" and b"moov" not in content and len(content) < 2**24:
-        return "cut off before its end: an mp4 or m4a can't be read without its index"
-    return ""
+    content = source.beginning(WHOLE_BYTES)
+    if content[4:8] != b"ftyp" or source.size > WHOLE_BYTES:
+        return ""
+    place = content.rfind(b"moov") - 4
+    if place >= 0 and place + int.from_bytes(content[place : place + 4], "big") <= source.size:
+        return ""
+    return "cut off before its end: an mp4 or m4a can't be read without its index"
 
 
-def _decode_container(container: Any, source: Source, max_seconds: float, reason: str) -> Decoded:
-    if not container.streams.audio:
-        raise AudioError("holds video, but no sound" if container.streams.video else reason)
-    track = container.streams.best("audio")
+def _decode_container(container: Any, source: Source, max_seconds: float) -> Decoded:
+    if container.streams.video and not container.streams.audio:
+        raise AudioError("holds video, but no sound")
+    track = container.streams.audio[0]
     declared = _declared_seconds(container, track)
     blocks: list[np.ndarray] = []
     kind, damaged, length = None, 0, 0

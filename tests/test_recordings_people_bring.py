@@ -1,0 +1,334 @@
+"""Every kind of recording that phones, browsers, recorders and editors make, and what is none."""
+
+import io
+import re
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import audio_decoding
+import audio_io
+import config
+from protocols import recordings
+from protocols.recordings import FORMATS, with_libsndfile, with_pyav
+
+av = pytest.importorskip("av")
+
+ROOT = Path(__file__).resolve().parent.parent
+RATE = 16000
+REMARKS = {
+    "WAV whose header says length 0": "header says length 0",
+    "WAV whose header promises more": "file shorter than its header says",
+    "float, 8 times too loud": "8 times full scale",
+    "float, scaled as 16-bit integers": "times full scale",
+    "float, peak -80 dBFS": "very quiet",
+    "24 bit, peak -80 dBFS": "very quiet",
+    "stereo, one phase inverted": "cancel each other",
+    "stereo, one channel noisy": "channel 2 of 2 alone",
+    "5.1, voice in the centre": "channel 3 of 6 alone",
+}
+"""What is to be told of a format's recordings; of the others nothing."""
+
+
+def tone(seconds: float = 0.6, hertz: float = 440.0, rate: int = RATE) -> np.ndarray:
+    """A tone between two pauses, float32 (samples,)."""
+    time = np.arange(round(rate * seconds)) / rate
+    waveform = 0.5 * np.sin(2 * np.pi * hertz * time) * (np.abs(time - seconds / 2) < seconds / 4)
+    return waveform.astype(np.float32)
+
+
+def encode(name: str, waveform: np.ndarray) -> bytes:
+    try:
+        return FORMATS[name](waveform, RATE, np.random.default_rng(0))
+    except (ImportError, ValueError, LookupError) as error:
+        pytest.skip(f"{name} can't be made here: {error}")
+
+
+def refusal(source) -> str:
+    with pytest.raises(audio_io.AudioError) as refused:
+        audio_io.read_audio(source)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def fast_start(seconds: float) -> bytes:
+    """An m4a with its index before the sound."""
+    return with_pyav(tone(seconds), RATE, "ipod", "aac", options={"movflags": "faststart"})
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_sound_that_went_in_and_says_what_is_odd(name, capfd):
+    recording = audio_io.read_recording(encode(name, tone()), RATE)
+    waveform = recording.waveform
+    assert waveform.dtype == np.float32 and waveform.ndim == 1 and np.abs(waveform).max() <= 1
+    assert recording.seconds == pytest.approx(0.6, abs=0.13)  # codecs pad to whole frames
+    spectrum = np.abs(np.fft.rfft(waveform * np.hanning(len(waveform))))
+    assert spectrum.argmax() * RATE / len(waveform) == pytest.approx(440, abs=5)
+    assert audio_io.rms(waveform) > 0.02
+    told = " ".join(recording.remarks)
+    assert REMARKS[name] in told if name in REMARKS else not told
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("suffix", (".mp3", ".wav", ".txt", ""))
+def test_the_name_decides_nothing(tmp_path, suffix):
+    path = tmp_path / f"voice{suffix}"
+    path.write_bytes(encode("m4a, AAC (iPhone)", tone()))
+    assert audio_io.read_audio(path, RATE)[0].size > RATE // 2
+
+
+@pytest.mark.slow
+def test_the_digit_of_synthetic_speakers_is_right_in_every_format():
+    from corpora.synthetic import synthesize
+    from recognition.recognizer import Recognizer
+
+    try:
+        made = synthesize(config.SyntheticSettings.only(espeak_clips=30), 77, RATE)
+        recognizer = Recognizer()
+    except config.UserError as error:
+        pytest.skip(str(error))
+    assert len(set(made.speakers)) >= 3 and len(made) >= 20
+    right = {}
+    for name, make in FORMATS.items():
+        try:
+            results, read = recordings.answer(recognizer, made, make, 0)
+        except (ImportError, ValueError, LookupError):
+            continue
+        assert read["unreadable"] == 0, (name, read["errors"])
+        right[name] = int(results.right("vote").sum())
+    assert len(right) > 35
+    unaltered = right["WAV 16 bit (unaltered)"]
+    assert unaltered > 0.8 * len(made)
+    assert {name: n for name, n in right.items() if n < unaltered - 3} == {}
+
+
+# --- what can't be used ---------------------------------------------------------------------------
+
+
+def silent_video() -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as output:
+        track = output.add_stream("mpeg4", rate=10, width=32, height=32, pix_fmt="yuv420p")
+        for _ in range(5):
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24")
+            output.mux(track.encode(picture))
+        output.mux(track.encode(None))
+    return file.getvalue()
+
+
+def encrypted() -> bytes:
+    options = {
+        "encryption_scheme": "cenc-aes-ctr",
+        "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb",
+        "encryption_kid": "a7e61c373e219033c21091fa607bf3b8",
+    }
+    return with_pyav(tone(), RATE, "mp4", "aac", options=options)
+
+
+@pytest.mark.parametrize(
+    "make, reason",
+    [
+        (silent_video, "holds video, but no sound"),
+        (encrypted, "encrypted"),
+        (lambda: b"Dear all, the recording is attached.\n" * 30, "not a readable sound file"),
+        (lambda: encode("m4a, AAC (iPhone)", tone())[:-500], "cut off before its end"),
+        (lambda: b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n", "not a readable sound file"),
+        (lambda: encode("AMR-NB 7.95 kbit/s", tone())[:6], "not a readable|no samples"),
+    ],
+)
+def test_what_holds_no_sound_is_refused_in_one_true_line(tmp_path, make, reason, capfd):
+    path = tmp_path / "voice.m4a"
+    path.write_bytes(make())
+    assert re.search(reason, refusal(path)) and "voice.m4a" in refusal(path)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "name", ("MP3", "m4a, AAC (iPhone)", "WebM, Opus (browser)", "wma", "FLAC")
+)
+def test_damage_gives_a_waveform_or_a_line_and_prints_nothing(name, capfd):
+    whole, random = encode(name, tone()), np.random.default_rng(1)
+    for trial in range(60):
+        damaged = bytearray(whole[: random.integers(20, len(whole))] if trial % 3 == 0 else whole)
+        for place in random.integers(0, len(damaged), random.integers(1, 30)):
+            damaged[place] = random.integers(256)
+        try:
+            assert np.isfinite(audio_io.read_audio(bytes(damaged), 8000)[0]).all()
+        except audio_io.AudioError as error:
+            assert "\n" not in str(error)
+    assert capfd.readouterr().err == ""
+
+
+def long_m4a(path: Path, hours: float) -> None:
+    """A recording of hours, from ten encoded seconds again and again."""
+    source = io.BytesIO(with_pyav(tone(10), RATE, "ipod", "aac"))
+    with av.open(source) as ten, av.open(str(path), "w", format="ipod") as output:
+        track = output.add_stream_from_template(ten.streams.audio[0])
+        packets = [packet for packet in ten.demux() if packet.size]
+        for number in range(round(hours * 360)):
+            for index, packet in enumerate(packets):
+                copy = av.Packet(bytes(packet))
+                copy.stream, copy.time_base = track, packet.time_base
+                copy.pts = copy.dts = (number * len(packets) + index) * 1024
+                output.mux(copy)
+
+
+def test_three_hours_of_m4a_are_refused_in_bounded_memory(tmp_path):
+    long_m4a(tmp_path / "long.m4a", 3)
+    tracemalloc.start()
+    try:
+        assert refusal(tmp_path / "long.m4a").endswith("s long; at most 60 s are accepted")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "109" in refusal(tmp_path / "long.m4a")  # its header's 10,9xx s
+    assert peak < 4 * 4 * 60 * RATE  # a few times what one accepted minute takes
+
+
+def test_without_pyav_only_what_needs_it_is_refused_with_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    for name in ("m4a, AAC (iPhone)", "WebM, Opus (browser)", "AMR-NB 7.95 kbit/s", "wma"):
+        monkeypatch.delitem(sys.modules, "av")
+        content = encode(name, tone())
+        monkeypatch.setitem(sys.modules, "av", None)
+        assert "need PyAV: pip install av" in refusal(content)
+    assert "PyAV" not in refusal(b"Dear all,\n" * 50)
+    assert audio_io.read_audio(encode("WAV GSM 6.10 (voicemail)", tone()))[0].size
+
+
+# --- headers that lie -----------------------------------------------------------------------------
+
+
+def test_a_file_cut_short_is_read_and_told_whatever_its_kind():
+    contents = {
+        "wav": with_libsndfile(tone(2), RATE),
+        "aiff": with_libsndfile(tone(2), RATE, "AIFF"),
+        "flac": with_libsndfile(tone(2) + 0.01, RATE, "FLAC"),
+        "m4a": fast_start(2),
+        "webm": with_pyav(audio_io.resample(tone(2), RATE, 48000), 48000, "webm", "libopus"),
+    }
+    for kind, content in contents.items():
+        assert audio_io.read_recording(content).remarks == (), kind
+        cut = audio_io.read_recording(content[: len(content) * 6 // 10])
+        assert cut.seconds < 1.9, kind
+        assert any("file shorter" in remark or "damaged" in remark for remark in cut.remarks), kind
+
+
+def test_an_empty_data_chunk_before_other_chunks_is_empty():
+    content = recordings._without_length(with_libsndfile(tone(), RATE))[:44]
+    assert "holds no samples" in refusal(content)
+    notes = b"LIST" + (10).to_bytes(4, "little") + b"INFOISFT\0\0"
+    assert "holds no samples" in refusal(content + notes)
+
+
+def test_a_streamed_wav_of_unknown_length_is_nothing_odd():
+    content = bytearray(with_libsndfile(tone(), RATE))
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
+    recording = audio_io.read_recording(bytes(content))
+    assert recording.remarks == () and len(recording.waveform) == len(tone())
+
+
+# --- levels ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gain", (16.0, 32767.0, 2.0**31, 1e-5, 1e-8))
+def test_float_files_of_any_scale_keep_their_shape(gain):
+    content = with_libsndfile(tone() * gain, RATE, "WAV", "DOUBLE")
+    waveform, _ = audio_io.read_audio(content)
+    scaled = tone() * np.abs(waveform).max() / np.abs(tone()).max()
+    assert 0.05 < np.abs(waveform).max() < 0.95  # neither clipped nor lost
+    assert np.abs(waveform - scaled).max() < 1e-5
+
+
+@pytest.mark.parametrize("value", (3e38, 1e300, float("nan"), -float("inf")))
+@pytest.mark.parametrize("n_channels", (1, 2))
+def test_one_absurd_sample_is_refused_before_it_becomes_nan(value, n_channels):
+    samples = np.stack([tone().astype(np.float64)] * n_channels, axis=1)
+    samples[100] = value
+    content = io.BytesIO()
+    soundfile.write(content, samples, RATE, format="WAV", subtype="DOUBLE")
+    with pytest.raises(audio_io.AudioError, match="NaN or infinite|not sound"):
+        audio_io.read_audio(content.getvalue(), 8000)
+
+
+def test_quiet_coarse_files_and_silence_stay_as_they_are():
+    quiet = (0.004 * tone()).astype(np.float32)
+    recording = audio_io.read_recording(with_libsndfile(quiet, RATE))
+    assert np.abs(recording.waveform).max() < 0.005 and recording.remarks == ()
+    for subtype in ("FLOAT", "PCM_24"):
+        silence = audio_io.read_recording(with_libsndfile(np.zeros(800), RATE, "WAV", subtype))
+        assert not silence.waveform.any() and silence.remarks == ()
+
+
+# --- channels -------------------------------------------------------------------------------------
+
+
+def speech_like(seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    return (tone(1.0) + 0.002 * random.standard_normal(RATE)).astype(np.float32)
+
+
+def test_ordinary_stereo_is_the_mean():
+    left, right = speech_like(0), 0.6 * speech_like(1)
+    waveform, remark = audio_io.mix_down(np.stack([left, right], axis=1))
+    assert remark is None and np.allclose(waveform, (left + right) / 2, atol=1e-6)
+
+
+def test_silent_channels_don_t_halve_the_level():
+    samples = np.zeros((RATE, 6), np.float32)
+    samples[:, 2] = speech_like()
+    waveform, remark = audio_io.mix_down(samples)
+    assert remark is None and np.array_equal(waveform, samples[:, 2])
+    assert not audio_io.mix_down(np.zeros((50, 2), np.float32))[0].any()
+    assert audio_io.mix_down(np.zeros((0, 2), np.float32))[0].shape == (0,)
+
+
+@pytest.mark.parametrize("loudest", (0, 1))
+def test_channels_that_cancel_give_the_loudest(loudest):
+    samples = np.stack([speech_like(), -speech_like()], axis=1)
+    samples[:, 1 - loudest] *= 0.9
+    waveform, remark = audio_io.mix_down(samples)
+    assert np.array_equal(waveform, samples[:, loudest])
+    assert f"channel {loudest + 1} of 2" in remark
+
+
+@pytest.mark.parametrize("level", (0.2, 1.0))
+def test_the_clean_one_of_two_channels_is_taken(level):
+    noise = level * np.random.default_rng(5).standard_normal(RATE).astype(np.float32)
+    for gain in (1.0, 0.1):  # also where the noisy one is far louder
+        samples = np.stack([speech_like() + noise, gain * speech_like(1)], axis=1)
+        waveform, remark = audio_io.mix_down(samples)
+        assert np.array_equal(waveform, samples[:, 1]) and "channel 2 of 2" in remark
+
+
+# --- pipes ----------------------------------------------------------------------------------------
+
+READ = "import sys, audio_io; print(len(audio_io.read_audio(sys.argv[1], 8000)[0]))"
+
+
+@pytest.mark.parametrize("place", ("-", "/dev/stdin"))
+@pytest.mark.parametrize("name", ("WAV 16 bit (unaltered)", "m4a, AAC (iPhone)"))
+def test_a_pipe_is_read(place, name):
+    if place != "-" and not Path(place).exists():
+        pytest.skip("this system has no /dev/stdin")
+    content = encode(name, tone())
+    done = subprocess.run(
+        [sys.executable, "-c", READ, place], input=content, capture_output=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert abs(int(done.stdout) - 4800) < 1000
+
+
+def test_a_pipe_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(audio_decoding, "MAX_STREAM_BYTES", 2**20)
+
+    class Endless(io.RawIOBase):
+        def read(self, size=-1):
+            return bytes(size)
+
+    assert "more than 1 MB in a pipe" in refusal(Endless())
