@@ -1,6 +1,7 @@
 """Every kind of recording that phones, browsers, recorders and editors make, and what is none."""
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from untrained import read_json, settings_maker, write_beeps
 
 import audio_decoding
 import audio_io
@@ -40,6 +42,11 @@ def tone(seconds: float = 0.6, hertz: float = 440.0, rate: int = RATE) -> np.nda
     time = np.arange(round(rate * seconds)) / rate
     waveform = 0.5 * np.sin(2 * np.pi * hertz * time) * (np.abs(time - seconds / 2) < seconds / 4)
     return waveform.astype(np.float32)
+
+
+def noise_and_silence() -> np.ndarray:
+    """Two seconds of noise and one of nothing: a codec spends its bits on the former."""
+    return np.pad(0.1 * np.random.default_rng(3).standard_normal(2 * RATE), (0, RATE))
 
 
 def encode(name: str, waveform: np.ndarray) -> bytes:
@@ -190,6 +197,14 @@ def test_three_hours_of_m4a_are_refused_in_bounded_memory(tmp_path):
     assert peak < 4 * 4 * 60 * RATE  # a few times what one accepted minute takes
 
 
+def test_many_channels_and_high_rates_are_refused_before_they_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(audio_decoding, "MAX_VALUES", 40_000)
+    content = with_libsndfile(np.zeros((8000, 8), np.int16), RATE, "FLAC")
+    assert "million samples" in refusal(content)
+    for name in ("m4a, ALAC", "WebM, Opus (browser)"):
+        assert "million samples" in refusal(encode(name, tone(3)))
+
+
 def test_without_pyav_only_what_needs_it_is_refused_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     for name in ("m4a, AAC (iPhone)", "WebM, Opus (browser)", "AMR-NB 7.95 kbit/s", "wma"):
@@ -204,19 +219,43 @@ def test_without_pyav_only_what_needs_it_is_refused_with_the_command(monkeypatch
 # --- headers that lie -----------------------------------------------------------------------------
 
 
-def test_a_file_cut_short_is_read_and_told_whatever_its_kind():
-    contents = {
-        "wav": with_libsndfile(tone(2), RATE),
-        "aiff": with_libsndfile(tone(2), RATE, "AIFF"),
-        "flac": with_libsndfile(tone(2) + 0.01, RATE, "FLAC"),
-        "m4a": fast_start(2),
-        "webm": with_pyav(audio_io.resample(tone(2), RATE, 48000), 48000, "webm", "libopus"),
-    }
-    for kind, content in contents.items():
-        assert audio_io.read_recording(content).remarks == (), kind
-        cut = audio_io.read_recording(content[: len(content) * 6 // 10])
-        assert cut.seconds < 1.9, kind
-        assert any("file shorter" in remark or "damaged" in remark for remark in cut.remarks), kind
+CUT = {
+    "m4a": lambda: fast_start(2),
+    "webm": lambda: with_pyav(audio_io.resample(tone(2), RATE, 48000), 48000, "webm", "libopus"),
+    "mp3": lambda: with_libsndfile(tone(2), RATE, "MP3", "MPEG_LAYER_III"),
+    "ogg": lambda: with_libsndfile(noise_and_silence(), RATE, "OGG", "VORBIS"),
+    "flac": lambda: with_libsndfile(tone(2), RATE, "FLAC"),
+} | {
+    kind: lambda kind=kind: with_libsndfile(tone(2), RATE, kind)
+    for kind in ("WAV", "AIFF", "CAF", "W64", "RF64", "AU", "VOC")
+}
+
+
+@pytest.mark.parametrize("kind", CUT)
+def test_a_file_cut_short_is_read_and_told_whatever_its_kind(kind):
+    content = CUT[kind]()
+    whole = audio_io.read_recording(content)
+    cut = audio_io.read_recording(content[: len(content) * 6 // 10])
+    assert whole.remarks == () and cut.seconds < 0.9 * whole.seconds
+    assert re.search("file shorter|cut off|damaged", " ".join(cut.remarks))
+
+
+def test_lengths_that_are_unknown_or_guessed_are_read_to_the_end():
+    flac = bytearray(with_libsndfile(tone(3) + 0.01, RATE, "FLAC"))
+    flac[21] &= 0xF0  # the number of samples: 36 bits from the middle of this byte
+    flac[22:26] = bytes(4)
+    recording = audio_io.read_recording(bytes(flac))
+    assert recording.seconds == 3 and recording.remarks == ()
+    with pytest.raises(audio_io.AudioError, match="more than 2 s long; at most 2 s"):
+        audio_io.read_audio(bytes(flac), max_seconds=2)
+    file = io.BytesIO()
+    soundfile.write(
+        file, noise_and_silence(), RATE, "MPEG_LAYER_III", format="MP3", bitrate_mode="VARIABLE"
+    )
+    mp3 = file.getvalue()
+    second = mp3.index(mp3[:2], 4)  # the first frame only says how many follow
+    assert b"Xing" in mp3[:second] and soundfile.info(io.BytesIO(mp3[second:])).duration < 2
+    assert audio_io.read_recording(mp3[second:]).seconds == pytest.approx(3, abs=0.2)
 
 
 def test_an_empty_data_chunk_before_other_chunks_is_empty():
@@ -332,3 +371,44 @@ def test_a_pipe_without_end_is_refused(monkeypatch):
             return bytes(size)
 
     assert "more than 1 MB in a pipe" in refusal(Endless())
+
+
+@pytest.mark.slow
+def test_a_batch_over_all_kinds_has_a_row_for_each_file(tmp_path):
+    names = ("WAV GSM 6.10 (voicemail)", "m4a, AAC (iPhone)", "WebM, Opus (browser)", "W64")
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    for number, name in enumerate(names):
+        suffix = (".wav", ".M4A", ".webm", ".w64")[number]
+        (folder / f"{number}{suffix}").write_bytes(encode(name, tone()))
+    (folder / "4.m4a").write_text("no sound\n")
+    (folder / "notes.txt").write_text("notes\n")
+    command = [
+        sys.executable,
+        "batch_inference.py",
+        f"{folder}/*",
+        "--output",
+        tmp_path / "o.jsonl",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert "notes.txt" in done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert len(rows) == 5 and [row["error"] is not None for row in rows] == [False] * 4 + [True]
+
+
+def test_protocol_formats_scores_each_format(tmp_path, small_release, monkeypatch):
+    kept = ("WAV 16 bit (unaltered)", "m4a, AAC (iPhone)", "float, 8 times too loud")
+    monkeypatch.setattr(recordings, "FORMATS", {name: FORMATS[name] for name in kept})
+    names = [f"{digit}_{name}_0" for digit in range(10) for name in ("ann", "carl")]
+    write_beeps(tmp_path / "unseen" / "beeps", names)
+    settings = settings_maker(tmp_path, small_release)(
+        protocol="formats", unseen_dir=tmp_path / "unseen"
+    )
+    report = recordings.formats(settings)
+    report.write(settings.results_dir)
+    scores = read_json(settings.results_dir / "formats.json")["formats"]
+    assert list(scores) == list(kept)
+    assert all(row["right"]["total"] == 20 and not row["unreadable"] for row in scores.values())
+    assert scores[kept[2]]["with_remark"] == 20 and scores[kept[0]]["with_remark"] == 0
+    assert all(name in report.text for name in kept)
