@@ -162,6 +162,8 @@ def decode(file: BinaryIO, max_seconds: float) -> Decoded:
 def _text(error: Exception) -> str:
     """The last, most telling part of an exception's text."""
     text = str(getattr(error, "strerror", None) or error).rsplit(":", 1)[-1]
+    if "File does not exist" in text or "internal error" in text:
+        return "damaged"  # what libsndfile says then is not true
     return " ".join(text.split()).rstrip(".") or type(error).__name__
 
 
