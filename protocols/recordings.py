@@ -65,7 +65,7 @@ def with_pyav(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "encoded")  # an index at the beginning needs a file to go back in
         with av.open(str(path), "w", format=container, options=dict(options or {})) as output:
-            track = output.add_stream(codec, rate=rate, layout="mono")
+            track: Any = output.add_stream(codec, rate=rate, layout="mono")
             track.bit_rate = bit_rate
             frame = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
             frame.rate = rate
@@ -254,7 +254,7 @@ def formats_report(
     predictor: Predictor,
     origin: str,
     results: Mapping[str, ClipResults],
-    read: Mapping[str, Mapping[str, Any]],
+    read: Mapping[str, dict[str, Any]],
 ) -> ProtocolReport:
     """One row a format."""
     rows = [
