@@ -8,6 +8,7 @@ refused before it fills the memory.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import re
@@ -26,16 +27,35 @@ MAX_VALUES = 120_000_000
 """Samples over all channels: 480 MB, a minute of eight channels at 192 kHz."""
 MAX_STREAM_BYTES = 256 * 2**20
 """Bytes read from a pipe, or of a file whose header does not say how long it is."""
+WHOLE_BYTES = 2**24
+"""Bytes up to which a file that can't be decoded is searched for the reason."""
 UNKNOWN_LENGTH = 2**31 - 2**16
 """Bytes from which a header's length means "unknown", as streaming programs write it."""
+CHUNKS = {
+    b"RIFF": ("little", 4, 12),
+    b"RIFX": ("big", 4, 12),
+    b"FORM": ("big", 4, 12),
+    b"caff": ("big", 8, 8),
+}
+"""Files made of chunks: how they begin -> byte order, bytes of a length, the first's place."""
+CUT_OFF = re.compile(
+    r"^(?!RIFF|FORM).+: (\d+) \(should be (\d+)\)|truncated file|lacks an end-of-stream bit",
+    re.MULTILINE,
+)
+"""What libsndfile's log says of W64, RF64, AU, VOC and Ogg whose end is missing."""
 HEADER_SLIP = 64
 """Bytes that a header may promise too many: some programs count the header itself."""
+UNKNOWN_FRAMES = 2**62
+"""Frames from which libsndfile means "unknown": FLAC that was made in a pipe."""
 SHORTER = 0.05
 """Share (and s, at least 0.3) by which a file must fall short of its header to be told."""
 COARSE = re.compile("PCM_(S8|U8|16)|[UA]LAW|.*ADPCM.*|GSM.*|G72.*|DPCM.*|DWVW.*|VOX.*|ALAC_16")
 """libsndfile's subtypes of 16 bits or fewer; what is quiet in them is lost in rounding."""
+END_MISSING = "file shorter than its header says: its end is missing"
 MPEG = re.compile(rb"ID3|\xff[\xe0-\xff]|RIFF.{4}WAVEfmt .{4}[\x50\x55]\x00", re.DOTALL)
 """How a file begins that libsndfile gives to libmpg123, which prints notes of its own."""
+MPEG_LENGTH = re.compile(rb"Xing|Info|VBRI")
+"""What an MP3 says its length after, if it does."""
 PYAV_BEGINNINGS = re.compile(
     rb".{4}ftyp|\x1aE\xdf\xa3|#!AMR|0&\xb2u|\xff[\xf0-\xf9]|ADIF|OggS|FLV|.{4}(moov|mdat|wide|free)",
     re.DOTALL,
@@ -71,6 +91,10 @@ class Decoded:
     fine: bool
     """Finer than 16 bits: quiet sound in it is not lost."""
     remarks: tuple[str, ...] = ()
+
+    def seconds(self) -> float:
+        """Its length."""
+        return len(self.samples) / self.sample_rate
 
 
 class Source:
@@ -119,6 +143,8 @@ def decode(file: BinaryIO, max_seconds: float) -> Decoded:
         source, remarks = _mend(source, *lengths)
     try:
         decoded = _with_libsndfile(source, max_seconds)
+        if not len(decoded.samples) and lengths is not None:
+            raise AudioError("holds no samples")  # FFmpeg would take the next chunk for sound
         reason = "" if len(decoded.samples) else "holds no samples"
     except AudioError:
         raise
@@ -126,40 +152,47 @@ def decode(file: BinaryIO, max_seconds: float) -> Decoded:
         reason = f"not a readable sound file ({_text(error)})"
     if reason:
         decoded = _with_pyav(source, max_seconds, reason)
-    return Decoded(decoded.samples, decoded.sample_rate, decoded.fine, remarks or decoded.remarks)
+    elif MPEG.match(source.beginning(22)) and not MPEG_LENGTH.search(source.beginning(2**16)):
+        decoded = dataclasses.replace(decoded, remarks=())  # libsndfile guesses where it ends
+        with contextlib.suppress(AudioError):
+            decoded = max(_with_pyav(source, max_seconds, ""), decoded, key=Decoded.seconds)
+    return dataclasses.replace(decoded, remarks=remarks or decoded.remarks)
 
 
 def _text(error: Exception) -> str:
     """The last, most telling part of an exception's text."""
     text = str(getattr(error, "strerror", None) or error).rsplit(":", 1)[-1]
+    if "File does not exist" in text or "internal error" in text:
+        return "damaged"  # what libsndfile says then is not true
     return " ".join(text.split()).rstrip(".") or type(error).__name__
 
 
-def _check_length(seconds: float, values: float, max_seconds: float) -> None:
-    if seconds > max_seconds:
-        raise AudioError(f"{seconds:.0f} s long; at most {max_seconds:g} s are accepted")
+def _check_length(declared: float, seconds: float, values: int, max_seconds: float) -> None:
+    """Refuse what is too long: by its header, or after so many decoded s and samples."""
+    if max(declared, seconds) > max_seconds:
+        length = f"{declared:.0f}" if declared > max_seconds else f"more than {max_seconds:g}"
+        raise AudioError(f"{length} s long; at most {max_seconds:g} s are accepted")
     if values > MAX_VALUES:
         raise AudioError(f"more than {MAX_VALUES / 1e6:.0f} million samples")
 
 
 def _data_lengths(source: Source) -> tuple[int, int, int] | None:
-    """Of a RIFF or AIFF file: where the sound begins, bytes it should have and bytes there are.
+    """Of a RIFF, AIFF or CAF file: where the sound begins, bytes declared, and bytes there are.
 
     None for other files, and where the header does not say.
     """
     form = source.beginning(12)
-    order = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}.get(form[:4])
-    if order is None or form[8:] not in (b"WAVE", b"AIFF", b"AIFC"):
+    order, width, place = CHUNKS.get(form[:4], ("", 0, 0))
+    if not order or (width == 4 and form[8:] not in (b"WAVE", b"AIFF", b"AIFC")):
         return None
-    place = 12
-    while place + 8 <= source.size:
+    while place + 4 + width <= source.size:
         source.seek(place)
-        head = source.read(8)
+        head = source.read(4 + width)
         length = int.from_bytes(head[4:], order)  # type: ignore[arg-type]
-        place += 8
+        place += len(head)
         if head[:4] in (b"data", b"SSND"):
             return None if length >= UNKNOWN_LENGTH else (place, length, source.size - place)
-        place += length + length % 2
+        place += length + (length % 2 if width == 4 else 0)
     return None
 
 
@@ -168,7 +201,7 @@ def _mend(
 ) -> tuple[Source, tuple[str, ...]]:
     """A file whose data length is not that of its data, as it can be read; and a remark."""
     if declared > present + HEADER_SLIP:
-        return source, ("file shorter than its header says: its end is missing",)
+        return source, (END_MISSING,)
     content = source.beginning(0 if declared else MAX_STREAM_BYTES)
     if content[8:12] != b"WAVE" or len(content) <= start or _are_chunks(content[start:]):
         return source, ()
@@ -194,10 +227,11 @@ def _with_libsndfile(source: Source, max_seconds: float) -> Decoded:
     muted = muted_decoder() if MPEG.match(source.beginning(22)) else contextlib.nullcontext()
     blocks: list[np.ndarray] = []
     remarks: tuple[str, ...] = ()
-    with muted, soundfile.SoundFile(source) as sound:  # type: ignore[arg-type]
+    with muted, soundfile.SoundFile(source) as sound:
         rate, channels, frames = sound.samplerate, sound.channels, sound.frames
-        _check_length(frames / rate, frames * channels, max_seconds)
-        left = frames
+        declared = frames / rate if frames < UNKNOWN_FRAMES else 0.0
+        _check_length(declared, 0, round(declared * rate) * channels, max_seconds)
+        left = frames if declared else round(max_seconds * rate) + 1
         try:
             while left > 0:
                 # how many must be said: what can't seek does not know how many are left
@@ -208,10 +242,20 @@ def _with_libsndfile(source: Source, max_seconds: float) -> Decoded:
             if not blocks:
                 raise
             remarks = (f"damaged: read up to where it can't be decoded ({_text(error)})",)
-        fine = COARSE.fullmatch(sound.subtype) is None
+        fine, log = COARSE.fullmatch(sound.subtype) is None, sound.extra_info
     samples = np.concatenate(blocks) if blocks else np.zeros((0, channels), np.float32)
-    remarks = remarks or _shorter(frames / rate, len(samples) / rate)
+    _check_length(declared, len(samples) / rate, samples.size, max_seconds)
+    remarks = remarks or _shorter(declared, len(samples) / rate) or _cut_off_by_log(log)
     return Decoded(samples, rate, fine, remarks)
+
+
+def _cut_off_by_log(log: str) -> tuple[str, ...]:
+    """A remark where libsndfile's log tells of a missing end."""
+    for found in CUT_OFF.finditer(log):
+        declared, present = (int(text or 0) for text in found.groups())
+        if not declared or present + HEADER_SLIP < declared < UNKNOWN_LENGTH:
+            return (END_MISSING if declared else "cut off: its end is missing",)
+    return ()
 
 
 def _shorter(declared: float, decoded: float) -> tuple[str, ...]:
@@ -251,7 +295,7 @@ def _with_pyav(source: Source, max_seconds: float, reason: str) -> Decoded:
         with av.open(
             source, metadata_errors="ignore", options={"format_whitelist": PYAV_FORMATS}
         ) as container:
-            return _decode_container(container, source, max_seconds, reason)
+            return _decode_container(container, source, max_seconds)
     except AudioError:
         raise
     except Exception:  # it does not know the format, or not what is in it
@@ -260,16 +304,19 @@ def _with_pyav(source: Source, max_seconds: float, reason: str) -> Decoded:
 
 def _cut_off(source: Source) -> str:
     """A better reason for an mp4 that a recorder never finished; "" for all else."""
-    content = source.beginning(2**24)
-    if content[4:8] == b"ftyp" and b"moov" not in content and len(content) < 2**24:
-        return "cut off before its end: an mp4 or m4a can't be read without its index"
-    return ""
+    content = source.beginning(WHOLE_BYTES)
+    if content[4:8] != b"ftyp" or source.size > WHOLE_BYTES:
+        return ""
+    place = content.rfind(b"moov") - 4
+    if place >= 0 and place + int.from_bytes(content[place : place + 4], "big") <= source.size:
+        return ""
+    return "cut off before its end: an mp4 or m4a can't be read without its index"
 
 
-def _decode_container(container: Any, source: Source, max_seconds: float, reason: str) -> Decoded:
-    if not container.streams.audio:
-        raise AudioError("holds video, but no sound" if container.streams.video else reason)
-    track = container.streams.best("audio")
+def _decode_container(container: Any, source: Source, max_seconds: float) -> Decoded:
+    if container.streams.video and not container.streams.audio:
+        raise AudioError("holds video, but no sound")
+    track = container.streams.audio[0]
     declared = _declared_seconds(container, track)
     blocks: list[np.ndarray] = []
     kind, damaged, length = None, 0, 0
@@ -280,9 +327,9 @@ def _decode_container(container: Any, source: Source, max_seconds: float, reason
             continue
         blocks.append(_as_float(frame))
         length += frame.samples
-        seconds = length / frame.sample_rate
-        if seconds > max_seconds or length * kind[1] > MAX_VALUES:
-            _check_length(max(seconds, declared), length * kind[1], max_seconds)
+        if length > max_seconds * kind[0]:
+            _check_length(declared, length / kind[0], 0, max_seconds)
+        _check_length(0, 0, length * kind[1], max_seconds)
     if kind is None or damaged > len(blocks):
         raise AudioError(_undecodable(source, damaged))
     remarks = _shorter(declared, length / kind[0])

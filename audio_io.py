@@ -96,15 +96,8 @@ class AudioFiles:
 
 
 def _some(paths: list[Path]) -> str:
-    names = [printable(path) for path in paths[:NAMED_FILES]]
+    names = [utils.printable(path) for path in paths[:NAMED_FILES]]
     return ", ".join(names) + (" ..." if len(paths) > NAMED_FILES else "")
-
-
-def printable(name: Path | str) -> str:
-    """A file's name as any text: escapes for what is no text or would move the cursor."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(name)
-    )
 
 
 def read_audio(
@@ -139,7 +132,7 @@ def read_recording(
     max_seconds: float = config.AudioSettings.max_seconds,
 ) -> Recording:
     """Read as :func:`read_audio` does, with the name and with remarks on what is odd about it."""
-    name = printable(source) if isinstance(source, (str, Path)) else "recording"
+    name = utils.printable(source) if isinstance(source, (str, Path)) else "recording"
     name = "standard input" if name == "-" else name
     try:
         with _opened(source) as file:
@@ -221,7 +214,7 @@ def mix_down(samples: np.ndarray) -> tuple[np.ndarray, str | None]:
         other the loudest, and where one has far less noise than the mix, that one
     remark : which channel was taken and why; None for the mean
     """
-    levels = np.sqrt(np.mean(np.square(samples, dtype=np.float64), axis=0))
+    levels = np.array([rms(channel) for channel in samples.T])
     sounding = np.flatnonzero(levels > SILENT_CHANNEL * levels.max(initial=0))
     if sounding.size == 0:
         return np.zeros(len(samples), np.float32), None

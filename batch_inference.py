@@ -270,7 +270,7 @@ def answer_chunk(paths: list[Path], settings: BatchSettings) -> list[Row]:
             read.append((row, audio_io.read_recording(path, audio.sample_rate, audio.max_seconds)))
         except (config.UserError, OSError, MemoryError) as error:
             row["error"] = (
-                str(error).removeprefix(f"{audio_io.printable(path)}: ") or type(error).__name__
+                str(error).removeprefix(f"{utils.printable(path)}: ") or type(error).__name__
             )
     results = recognizer.recognize_batch([recording for _, recording in read])
     for (row, _), result in zip(read, results, strict=True):

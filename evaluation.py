@@ -24,6 +24,7 @@ from protocols import (
     adaptation,
     calibration,
     noise,
+    recordings,
     rejection,
     scoring,
     seeds,
@@ -139,6 +140,7 @@ PROTOCOLS: dict[str, tuple[Protocol, str]] = {
         ablation.augmentation,
         "each part of the augmentation off in turn: trains once for each",
     ),
+    "formats": (recordings.formats, "the same clips in every file format that people bring"),
     "adapt": (adaptation.adapt, "what three clips a digit of a user's own voice are worth"),
 }
 """Name -> the function that runs the protocol, and a line of help."""

@@ -38,6 +38,7 @@ class EvaluationSettings:
         "noise",
         "reject",
         "calibration",
+        "formats",
         "seeds",
         "augmentation",
         "cleaning",

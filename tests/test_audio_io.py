@@ -1,6 +1,8 @@
 """Reading whatever people have, and refusing with a reason what can't be used."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,3 +198,97 @@ def test_levels():
     assert audio_io.dbfs(0.0) == -120
     assert audio_io.rms(np.zeros(0)) == 0
     assert audio_io.rms(tone()) == pytest.approx(0.5 / np.sqrt(2), rel=1e-3)
+
+
+def test_what_systems_leave_behind_is_passed_over_and_the_rest_is_named(tmp_path):
+    for name in (
+        "A.M4A",
+        "b.opus",
+        "c.Wave",
+        "._A.m4a",
+        "__MACOSX/d.wav",
+        "Thumbs.db",
+        "desktop.ini",
+        ".DS_Store",
+        "notes.txt",
+        "deep/er/e.w64",
+        "deep/list.pdf",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    files = audio_io.find_audio(tmp_path)
+    assert [path.name for path in files] == ["A.M4A", "b.opus", "c.Wave", "e.w64"]
+    assert [path.name for path in files.left_out] == ["list.pdf", "notes.txt"]
+    assert files.remark().startswith("2 left out") and "notes.txt" in files.remark()
+    assert audio_io.find_audio(tmp_path / "__MACOSX").remark() == ""
+
+
+def link(place, target):
+    try:
+        place.symlink_to(target, target_is_directory=True)
+    except OSError:
+        pytest.skip("this system lets nobody make links")
+
+
+def test_linked_folders_are_followed_and_loops_end(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.wav").touch()
+    (tmp_path / "here").mkdir()
+    link(tmp_path / "here" / "inside", tmp_path / "elsewhere")
+    link(tmp_path / "elsewhere" / "loop", tmp_path / "here")
+    assert list(audio_io.find_audio(tmp_path / "here")) == [tmp_path / "here" / "inside" / "a.wav"]
+
+
+def test_a_folder_that_can_t_be_read_is_told(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0)
+    try:
+        if os.access(closed, os.R_OK):
+            pytest.skip("root reads everything")
+        assert "1 folders can't be read" in audio_io.find_audio(tmp_path).remark()
+    finally:
+        closed.chmod(0o700)
+
+
+def test_words_of_a_command_line_become_files(tmp_path, monkeypatch):
+    for name in ("a b.wav", "c.flac", "[1].wav", "notes.txt", "more/d.m4a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    one = [tmp_path / "a b.wav"]
+    for word in (
+        tmp_path / "a b.wav",
+        f'"{tmp_path / "a b.wav"}"',
+        f"\u201c{tmp_path / 'a b.wav'}\u201d",
+        "~/a b.wav",
+        (tmp_path / "a b.wav").as_uri(),
+        f"{tmp_path}/a*.wav",
+    ):
+        assert audio_io.expand_paths([word]).paths == one, word
+    assert audio_io.expand_paths([tmp_path / "[1].wav"]).paths == [tmp_path / "[1].wav"]
+    wild = audio_io.expand_paths([f"{tmp_path}/*"])
+    assert [path.name for path in wild] == ["[1].wav", "a b.wav", "c.flac", "d.m4a"]
+    assert [path.name for path in wild.left_out] == ["notes.txt"]
+    assert len(audio_io.expand_paths([tmp_path, *one, f"{tmp_path}/**/*.m4a"])) == 4  # each once
+    assert audio_io.expand_paths(["-"]).paths == [Path("-")]
+    for word, reason in (("no/such.wav", "no such file"), (f"{tmp_path}/*.mp3", "no file matches")):
+        (path,) = audio_io.expand_paths([word])
+        with pytest.raises(audio_io.AudioError, match=reason):
+            audio_io.read_audio(path)
+
+
+def test_any_name_can_be_opened_and_printed(tmp_path):
+    names = [b"7_\xff\xfe.wav", b"7_line\nbreak.wav", "цифра семь.wav".encode()]
+    for name in names:
+        try:
+            Path(os.fsdecode(tmp_path), os.fsdecode(name)).write_bytes(encoded(tone(), 8000))
+        except (OSError, UnicodeError):
+            pytest.skip("this system refuses such names")
+    files = audio_io.find_audio(tmp_path)
+    assert len(files) == 3
+    for path in files:
+        recording = audio_io.read_recording(path)
+        assert recording.waveform.size and recording.source.isprintable()
+        recording.source.encode("utf-8")
