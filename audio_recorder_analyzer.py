@@ -108,7 +108,7 @@ def run(settings: AnalyzerSettings) -> int:
     if settings.list_devices:
         from live import microphone
 
-        print(*microphone.list_devices() or ["no microphone found"], sep="\n")
+        print(microphone.device_table())
         return 0
     results = ResultsFolder(settings.recordings_dir, settings.save)
     bad = 0

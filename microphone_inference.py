@@ -45,7 +45,7 @@ HELP = "Enter records; after an answer, type the right digit to keep it as your 
 def run(settings: LiveScriptSettings) -> int:
     """Listen in the way that the settings say; returns the exit code."""
     if settings.list_devices:
-        print(*microphone.list_devices() or ["no microphone found"], sep="\n")
+        print(microphone.device_table())
         return 0
     with quiet_libraries():
         if settings.sources:
@@ -70,10 +70,10 @@ def with_session(settings: LiveScriptSettings, listen: Callable[[Session], int])
 def recognize_files(session: Session) -> int:
     """Recognise each file; those that can't be read are told, and make the exit code 1."""
     files, failed = named_files(session), 0
-    session.load()
+    recognizer = session.recognizer
     for path in files:
         try:
-            session.present(session.recognizer.recognize_file(path))
+            session.present(recognizer.recognize_file(path))
         except audio_io.AudioError as error:
             session.terminal.say(f"error: {utils.printable(str(error))}")
             failed += 1
@@ -100,13 +100,13 @@ def push_to_talk(session: Session) -> int:
     """Enter, countdown, record, answer; until "q" or the end of the input."""
 
     def listen() -> None:
-        session.load()
+        recognizer = session.recognizer
         session.terminal.say(f"ready: {HELP}")
         while (line := session.keyboard.wait()) is not None and not is_quit(line):
             if line:
                 session.correct(line)
             else:
-                session.recognize(record_once(session))
+                session.present(recognizer.recognize(record_once(session)))
 
     return persist(session, listen, RETRY_SECONDS)
 
@@ -128,7 +128,8 @@ def record_once(session: Session) -> Recording:
         except microphone.DeviceLost as error:
             if error.waveform.size:
                 remarks = ("cut short: microphone lost",)
-                session.recognize(microphone_recording(error.waveform, error.sample_rate, remarks))
+                cut = microphone_recording(error.waveform, error.sample_rate, remarks)
+                session.present(session.recognizer.recognize(cut))
             raise
         if source.overflows:
             terminal.say(f"{source.overflows} blocks of sound were lost: the computer is too busy")
@@ -141,8 +142,7 @@ def hands_free(session: Session) -> int:
 
     def listen() -> None:
         with session.open_microphone() as source:
-            session.load()  # meanwhile the microphone is open
-            stream = HandsFree(session, source)
+            stream = HandsFree(session, source)  # loads the networks: the microphone is open
             try:
                 while (line := session.keyboard.poll()) is None or not is_quit(line):
                     if line:
@@ -194,7 +194,7 @@ def quits_within(session: Session, seconds: float) -> bool:
     """Wait; True as soon as the user types "q"."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        line = session.keyboard.poll() if session.keyboard else None
+        line = session.keyboard.poll()
         if line and is_quit(line):
             return True
         time.sleep(min(0.1, seconds))

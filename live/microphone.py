@@ -179,6 +179,11 @@ def list_devices() -> list[Device]:
     ]
 
 
+def device_table() -> str:
+    """A line for each input of the sound system; the default is marked."""
+    return "\n".join(map(str, list_devices())) or "no microphone found"
+
+
 def choose_device(wanted: str | int | None = None, devices: list[Device] | None = None) -> Device:
     """Find an input by number, or by part of its name in any case; None is the system's default.
 
