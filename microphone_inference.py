@@ -27,7 +27,7 @@ from pathlib import Path
 import audio_io
 import utils
 from audio_io import Recording
-from live import microphone
+from live import devices
 from live.hands_free import HandsFree
 from live.recording_store import PLOT_PATIENCE
 from live.session import LiveScriptSettings, Session, is_quit, microphone_recording
@@ -45,12 +45,12 @@ HELP = "Enter records; after an answer, type the right digit to keep it as your 
 def run(settings: LiveScriptSettings) -> int:
     """Listen in the way that the settings say; returns the exit code."""
     if settings.list_devices:
-        print(microphone.device_table())
+        print(devices.device_table())
         return 0
     with quiet_libraries():
         if settings.sources:
             return with_session(settings, recognize_files)
-        microphone.choose_device(settings.device)  # a wrong name: told at once
+        devices.choose_device(settings.device)  # a wrong name: told at once
         return with_session(settings, hands_free if settings.continuous else push_to_talk)
 
 
@@ -125,7 +125,7 @@ def record_once(session: Session) -> Recording:
         terminal.say("speak now")
         try:
             waveform = source.record(live.record_seconds, terminal.level)
-        except microphone.DeviceLost as error:
+        except devices.DeviceLost as error:
             if error.waveform.size:
                 remarks = ("cut short: microphone lost",)
                 cut = microphone_recording(error.waveform, error.sample_rate, remarks)
@@ -148,7 +148,7 @@ def hands_free(session: Session) -> int:
                     if line:
                         session.correct(line)
                     stream.step()
-            except microphone.DeviceLost:
+            except devices.DeviceLost:
                 stream.finish()
                 raise
 
@@ -166,13 +166,13 @@ def persist(session: Session, listen: Callable[[], None], pauses: tuple[float, .
         try:
             listen()
             return 0
-        except microphone.DeviceLost as error:
+        except devices.DeviceLost as error:
             if not wait_for_microphone(session, error, pauses):
                 return 0
 
 
 def wait_for_microphone(
-    session: Session, problem: microphone.MicrophoneError, pauses: tuple[float, ...]
+    session: Session, problem: devices.MicrophoneError, pauses: tuple[float, ...]
 ) -> bool:
     """Try to open the microphone again after each of the pauses; False if the user types "q"."""
     for number, pause in enumerate(pauses, start=1):
@@ -180,14 +180,14 @@ def wait_for_microphone(
         if quits_within(session, pause):
             return False
         try:
-            microphone.rescan_devices()
+            devices.rescan_devices()
             with session.open_microphone() as source:
                 source.read()
             session.terminal.say("the microphone is back")
             return True
-        except microphone.MicrophoneError as error:
+        except devices.MicrophoneError as error:
             problem = error
-    raise microphone.MicrophoneError(f"{problem}; gave up after {len(pauses)} tries")
+    raise devices.MicrophoneError(f"{problem}; gave up after {len(pauses)} tries")
 
 
 def quits_within(session: Session, seconds: float) -> bool:

@@ -14,7 +14,7 @@ import tyro
 import config
 import utils
 from audio_io import Recording
-from live import microphone
+from live import devices, microphone
 from live.recording_store import RecordingStore
 from live.terminal import Keyboard, Terminal
 from recognition.recognizer import RecognitionResult, Recognizer
@@ -149,7 +149,7 @@ def microphone_recording(
 ) -> Recording:
     """What the microphone gave, with advice where it gave nothing but zeros."""
     if waveform.size and not waveform.any():
-        remarks += ("nothing but zeros from the microphone: " + microphone.permission_hint(),)
+        remarks += ("nothing but zeros from the microphone: " + devices.permission_hint(),)
     return Recording(waveform, sample_rate, "microphone", remarks)
 
 
