@@ -106,9 +106,9 @@ class RecordingReport:
 def run(settings: AnalyzerSettings) -> int:
     """Analyse every recording asked for; bad files are told and skipped, and the exit code is 1."""
     if settings.list_devices:
-        from live import microphone
+        from live import devices
 
-        print(*microphone.list_devices() or ["no microphone found"], sep="\n")
+        print(devices.device_table())
         return 0
     results = ResultsFolder(settings.recordings_dir, settings.save)
     bad = 0
@@ -146,7 +146,7 @@ def record(settings: AnalyzerSettings) -> Recording:
     ------
     MicrophoneError : there is none, or it can't be opened, or it was lost at once
     """
-    from live import microphone
+    from live import devices, microphone
     from live.terminal import Terminal, quiet_libraries
 
     with quiet_libraries():
@@ -159,7 +159,7 @@ def record(settings: AnalyzerSettings) -> Recording:
                 settings.channel,
                 terminal.say,
             )
-        except microphone.DeviceLost as error:
+        except devices.DeviceLost as error:
             if error.waveform.size < SHORTEST_S * max(error.sample_rate, 1):
                 raise
             terminal.say(f"{error}; analysing what was recorded until then")
@@ -227,11 +227,11 @@ def advise(
     if not np.any(waveform) and is_file:
         return ["the file holds nothing but zeros: whatever recorded it heard nothing"]
     if not np.any(waveform):
-        from live import microphone
+        from live import devices
 
         return [
             "nothing but zeros was recorded: the microphone is muted or may not be used; "
-            + microphone.permission_hint()
+            + devices.permission_hint()
         ]
     level = cleaned.level_dbfs if cleaned.segments else 0.0
     advice = audio_cleaning.level_advice(waveform, level)

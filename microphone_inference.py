@@ -27,7 +27,7 @@ from pathlib import Path
 import audio_io
 import utils
 from audio_io import Recording
-from live import microphone
+from live import devices
 from live.hands_free import HandsFree
 from live.recording_store import PLOT_PATIENCE
 from live.session import LiveScriptSettings, Session, is_quit, microphone_recording
@@ -45,12 +45,12 @@ HELP = "Enter records; after an answer, type the right digit to keep it as your 
 def run(settings: LiveScriptSettings) -> int:
     """Listen in the way that the settings say; returns the exit code."""
     if settings.list_devices:
-        print(*microphone.list_devices() or ["no microphone found"], sep="\n")
+        print(devices.device_table())
         return 0
     with quiet_libraries():
         if settings.sources:
             return with_session(settings, recognize_files)
-        microphone.choose_device(settings.device)  # a wrong name: told at once
+        devices.choose_device(settings.device)  # a wrong name: told at once
         return with_session(settings, hands_free if settings.continuous else push_to_talk)
 
 
@@ -70,10 +70,10 @@ def with_session(settings: LiveScriptSettings, listen: Callable[[Session], int])
 def recognize_files(session: Session) -> int:
     """Recognise each file; those that can't be read are told, and make the exit code 1."""
     files, failed = named_files(session), 0
-    session.load()
+    recognizer = session.recognizer
     for path in files:
         try:
-            session.present(session.recognizer.recognize_file(path))
+            session.present(recognizer.recognize_file(path))
         except audio_io.AudioError as error:
             session.terminal.say(f"error: {utils.printable(str(error))}")
             failed += 1
@@ -100,13 +100,13 @@ def push_to_talk(session: Session) -> int:
     """Enter, countdown, record, answer; until "q" or the end of the input."""
 
     def listen() -> None:
-        session.load()
+        recognizer = session.recognizer
         session.terminal.say(f"ready: {HELP}")
         while (line := session.keyboard.wait()) is not None and not is_quit(line):
             if line:
                 session.correct(line)
             else:
-                session.recognize(record_once(session))
+                session.present(recognizer.recognize(record_once(session)))
 
     return persist(session, listen, RETRY_SECONDS)
 
@@ -125,10 +125,11 @@ def record_once(session: Session) -> Recording:
         terminal.say("speak now")
         try:
             waveform = source.record(live.record_seconds, terminal.level)
-        except microphone.DeviceLost as error:
+        except devices.DeviceLost as error:
             if error.waveform.size:
                 remarks = ("cut short: microphone lost",)
-                session.recognize(microphone_recording(error.waveform, error.sample_rate, remarks))
+                cut = microphone_recording(error.waveform, error.sample_rate, remarks)
+                session.present(session.recognizer.recognize(cut))
             raise
         if source.overflows:
             terminal.say(f"{source.overflows} blocks of sound were lost: the computer is too busy")
@@ -141,14 +142,13 @@ def hands_free(session: Session) -> int:
 
     def listen() -> None:
         with session.open_microphone() as source:
-            session.load()  # meanwhile the microphone is open
-            stream = HandsFree(session, source)
+            stream = HandsFree(session, source)  # loads the networks: the microphone is open
             try:
                 while (line := session.keyboard.poll()) is None or not is_quit(line):
                     if line:
                         session.correct(line)
                     stream.step()
-            except microphone.DeviceLost:
+            except devices.DeviceLost:
                 stream.finish()
                 raise
 
@@ -166,13 +166,13 @@ def persist(session: Session, listen: Callable[[], None], pauses: tuple[float, .
         try:
             listen()
             return 0
-        except microphone.DeviceLost as error:
+        except devices.DeviceLost as error:
             if not wait_for_microphone(session, error, pauses):
                 return 0
 
 
 def wait_for_microphone(
-    session: Session, problem: microphone.MicrophoneError, pauses: tuple[float, ...]
+    session: Session, problem: devices.MicrophoneError, pauses: tuple[float, ...]
 ) -> bool:
     """Try to open the microphone again after each of the pauses; False if the user types "q"."""
     for number, pause in enumerate(pauses, start=1):
@@ -180,21 +180,21 @@ def wait_for_microphone(
         if quits_within(session, pause):
             return False
         try:
-            microphone.rescan_devices()
+            devices.rescan_devices()
             with session.open_microphone() as source:
                 source.read()
             session.terminal.say("the microphone is back")
             return True
-        except microphone.MicrophoneError as error:
+        except devices.MicrophoneError as error:
             problem = error
-    raise microphone.MicrophoneError(f"{problem}; gave up after {len(pauses)} tries")
+    raise devices.MicrophoneError(f"{problem}; gave up after {len(pauses)} tries")
 
 
 def quits_within(session: Session, seconds: float) -> bool:
     """Wait; True as soon as the user types "q"."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        line = session.keyboard.poll() if session.keyboard else None
+        line = session.keyboard.poll()
         if line and is_quit(line):
             return True
         time.sleep(min(0.1, seconds))

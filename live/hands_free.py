@@ -8,7 +8,7 @@ from collections import deque
 
 import numpy as np
 
-from live import microphone
+from live import devices, microphone
 from live.endpointing import Endpointer, LowDelayResampler, Utterance
 from live.session import Session, microphone_recording
 
@@ -104,7 +104,7 @@ class HandsFree:
             return
         self.zeros = self.position
         if before < SILENT_SECONDS * rate <= self.zeros:
-            say("nothing but zeros from the microphone so far: " + microphone.permission_hint())
+            say("nothing but zeros from the microphone so far: " + devices.permission_hint())
 
     def _watch_overflows(self) -> None:
         lost = self.source.overflows - self.overflows

@@ -68,7 +68,8 @@ class PlotProcess:
 
     def _deliver(self) -> None:
         try:
-            self._process = self._process or _start()
+            self._process = _start()
+            assert self._process.stdin is not None
             while (job := self._jobs.get()) is not None:
                 pickle.dump(job, self._process.stdin)
                 self._process.stdin.flush()
@@ -90,7 +91,7 @@ class PlotProcess:
         try:
             self._jobs.put(None, timeout=left())
             self._thread.join(left())
-            if self._process is None or self._thread.is_alive():
+            if self._process is None or self._process.stdin is None or self._thread.is_alive():
                 return False
             with contextlib.suppress(OSError):
                 self._process.stdin.close()

@@ -67,7 +67,7 @@ class RecordingStore:
             stem.with_name(f"{stem.name}_clean.wav"), cleaned_sound(result), result.rate
         )
         append_line(self.folder / "log.jsonl", result.as_dict() | {"recording": recording.name})
-        if self._plots is not None:
+        if self._plots is not None and result.cleaned is not None:
             self._plots.draw(
                 result.cleaned,
                 result.rate,

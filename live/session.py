@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import time
@@ -13,7 +14,7 @@ import tyro
 import config
 import utils
 from audio_io import Recording
-from live import microphone
+from live import devices, microphone
 from live.recording_store import RecordingStore
 from live.terminal import Keyboard, Terminal
 from recognition.recognizer import RecognitionResult, Recognizer
@@ -59,33 +60,35 @@ class Session:
 
     Attributes
     ----------
-    recognizer : None until :meth:`load`
-    keyboard : lines typed by the user; None until :meth:`load`, and where files are recognised
+    recognizer : the networks, loaded when first asked for
+    keyboard : lines typed by the user, read from when first asked for
     last : the result shown last, which the user may correct
     """
 
     def __init__(self, settings: LiveScriptSettings) -> None:
         self.settings, self.live = settings, settings.live
         self.terminal = Terminal()
-        self.recognizer: Recognizer | None = None
         self.store = RecordingStore(
             self.live, self.terminal.say, settings.save, hurried=not settings.sources
         )
         self.last: RecognitionResult | None = None
-        self.keyboard: Keyboard | None = None
         self._told: str | None = None
 
-    def load(self) -> None:
-        """Load the networks, if they are not yet, and from then on heed keyboard and Ctrl-C."""
-        if self.recognizer is not None:
-            return
+    @functools.cached_property
+    def recognizer(self) -> Recognizer:
+        """The networks; once they are loaded, Ctrl-C is answered by tidying up."""
         started = time.monotonic()
-        self.recognizer = load_recognizer(self.settings)
+        recognizer = load_recognizer(self.settings)
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if not self.settings.sources:
-            self.keyboard = Keyboard()
             self.terminal.say(f"networks loaded in {time.monotonic() - started:.1f} s")
+        return recognizer
+
+    @functools.cached_property
+    def keyboard(self) -> Keyboard:
+        """What the user types."""
+        return Keyboard()
 
     def open_microphone(self) -> microphone.Microphone:
         """The microphone of the settings; a context manager."""
@@ -98,10 +101,6 @@ class Session:
         if source.remark and source.remark != self._told:
             self.terminal.say(source.remark)
         self._told = source.remark or self._told
-
-    def recognize(self, recording: Recording) -> None:
-        """Recognise a recording, print the result and save it."""
-        self.present(self.recognizer.recognize(recording))
 
     def present(self, result: RecognitionResult) -> None:
         """Print a result, then save it; with ``--quiet`` only where it is a digit."""
@@ -150,7 +149,7 @@ def microphone_recording(
 ) -> Recording:
     """What the microphone gave, with advice where it gave nothing but zeros."""
     if waveform.size and not waveform.any():
-        remarks += ("nothing but zeros from the microphone: " + microphone.permission_hint(),)
+        remarks += ("nothing but zeros from the microphone: " + devices.permission_hint(),)
     return Recording(waveform, sample_rate, "microphone", remarks)
 
 

@@ -262,10 +262,10 @@ def test_mistakes_are_one_line(tmp_path):
 
 
 def test_a_lost_microphone_leaves_what_was_recorded(monkeypatch, capsys):
-    from live import microphone
+    from live import devices, microphone
 
     def lose(*arguments):
-        raise microphone.DeviceLost("the microphone stopped", kept, RATE)
+        raise devices.DeviceLost("the microphone stopped", kept, RATE)
 
     monkeypatch.setattr(microphone, "record", lose)
     kept = recording()

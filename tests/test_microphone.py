@@ -17,8 +17,9 @@ from waiting import PATIENCE, wait_until
 
 import audio_io
 from config import UserError
-from live import microphone
-from live.microphone import Device, DeviceLost, Microphone, MicrophoneError, choose_device
+from live import devices, microphone
+from live.devices import Device, DeviceLost, MicrophoneError, choose_device
+from live.microphone import Microphone
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICES = [
@@ -88,7 +89,7 @@ def test_without_a_default_the_first_is_taken():
     ],
 )
 def test_each_system_has_its_own_place_for_permission(platform, place):
-    assert place in microphone.permission_hint(platform)
+    assert place in devices.permission_hint(platform)
 
 
 def test_portaudio_is_not_imported_before_it_is_used():
@@ -112,8 +113,8 @@ def test_missing_portaudio_says_how_to_install_it(sabotage, texts):
     if sys.platform != "linux":
         pytest.skip("other systems' wheels carry PortAudio with them")
     done = in_new_process(
-        f"{sabotage}\nfrom live import microphone; import config\n"
-        "try:\n    microphone.list_devices()\n"
+        f"{sabotage}\nfrom live import devices; import config\n"
+        "try:\n    devices.list_devices()\n"
         "except config.UserError as error:\n    print(error)"
     )
     assert done.returncode == 0, done.stderr
@@ -134,9 +135,9 @@ def tone(seconds: float, rate: int, frequency: float = 700) -> np.ndarray:
 
 def test_the_default_input_is_listed(speaker: VirtualMicrophone):
     with speaker.in_this_process():
-        devices = microphone.list_devices()
-        assert [device.name for device in devices if device.is_default] == ["default"]
-        assert "default" in str(devices[0]) and "44100 Hz" in str(devices[0])
+        found = devices.list_devices()
+        assert [device.name for device in found if device.is_default] == ["default"]
+        assert "default" in str(found[0]) and "44100 Hz" in str(found[0])
 
 
 @pytest.mark.parametrize("rate", [None, 16000, 48000])
@@ -197,7 +198,7 @@ def test_a_reader_that_is_too_slow_loses_sound_and_is_told(speaker: VirtualMicro
 SERVER_DIES = """
 import json
 import audio_io
-from live import microphone
+from live import devices, microphone
 heard = [0]
 def listen(block):
     before, heard[0] = heard[0], heard[0] + len(block) * (audio_io.rms(block) > 0.1)
@@ -207,21 +208,21 @@ def tried(seconds):
     try:
         with microphone.Microphone() as source:
             return {"samples": len(source.record(seconds, listen)), "rate": source.sample_rate}
-    except microphone.DeviceLost as error:
+    except devices.DeviceLost as error:
         return {"lost": str(error), "samples": len(error.waveform), "rate": error.sample_rate,
                 "rms": audio_io.rms(error.waveform[-22050:])}
-    except microphone.MicrophoneError as error:
+    except devices.MicrophoneError as error:
         return {"error": str(error)}
 def again():
     try:
-        microphone.rescan_devices()
-    except microphone.MicrophoneError as error:
+        devices.rescan_devices()
+    except devices.MicrophoneError as error:
         return {"error": str(error)}
     return tried(0.2)
 print(json.dumps(tried(600)), flush=True)
 print(json.dumps(again()), flush=True)
 input()
-print(json.dumps(again() | {"abandoned": microphone._abandoned.is_set()}), flush=True)
+print(json.dumps(again() | {"abandoned": devices._abandoned.is_set()}), flush=True)
 """
 
 
@@ -255,7 +256,7 @@ def test_a_sound_server_that_dies_leaves_what_was_recorded(speaker: VirtualMicro
 
 def test_a_close_that_never_returns_is_left_behind(speaker: VirtualMicrophone, monkeypatch):
     """PortAudio waits for ever now and then where the sound server died under it."""
-    monkeypatch.setattr(microphone, "_abandoned", threading.Event())
+    monkeypatch.setattr(devices, "_abandoned", threading.Event())
     forever = threading.Event()
     with speaker.in_this_process():
         with monkeypatch.context() as impatient, Microphone() as source:
@@ -266,7 +267,7 @@ def test_a_close_that_never_returns_is_left_behind(speaker: VirtualMicrophone, m
             microphone.record(0.1)
         abort()
         forever.set()
-        microphone._abandoned.clear()
+        devices._abandoned.clear()
         assert microphone.record(0.2)[0].size
 
 

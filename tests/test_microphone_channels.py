@@ -13,10 +13,11 @@ import audio_io
 import audio_recorder_analyzer
 import config
 import microphone_inference
-from live import microphone
+from live import devices, microphone
 from live.channels import ChannelFollower
+from live.devices import DeviceLost, MicrophoneError
 from live.hands_free import HandsFree
-from live.microphone import DeviceLost, Microphone, MicrophoneError
+from live.microphone import Microphone
 
 RATE = 48000
 
@@ -224,7 +225,7 @@ class Headset:
 def lost(monkeypatch):
     """A session whose microphone is away for some tries, pauses that do not last, and them."""
     waited: list[float] = []
-    monkeypatch.setattr(microphone, "rescan_devices", lambda: None)
+    monkeypatch.setattr(devices, "rescan_devices", lambda: None)
     monkeypatch.setattr(
         microphone_inference, "quits_within", lambda session, pause: waited.append(pause)
     )
