@@ -7,14 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 120.0
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("ps") is None, reason="needs the command ps"),
@@ -38,13 +37,6 @@ def is_alive(pid: int) -> bool:
     return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
 
 
-def wait_until(happened: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def live(tmp_path) -> Iterator[subprocess.Popen]:
     """The script, which has recognised one file and waits for another on standard input."""
@@ -58,7 +50,7 @@ def live(tmp_path) -> Iterator[subprocess.Popen]:
         cwd=tmp_path,
     )
     assert ": 7 seven" in process.stdout.readline()
-    wait_until(lambda: figure_processes(process.pid))
+    wait_until(lambda: figure_processes(process.pid), "no process draws")
     yield process
     if process.poll() is None:
         process.kill()
@@ -70,10 +62,10 @@ def live(tmp_path) -> Iterator[subprocess.Popen]:
 def test_the_figure_process_ends_with_the_script(live, tmp_path, end, drawn):
     (figures,) = figure_processes(live.pid)
     if drawn:
-        wait_until(lambda: list(tmp_path.glob("*.png")))
+        wait_until(lambda: list(tmp_path.glob("*.png")), "nothing is drawn")
     os.kill(live.pid, getattr(signal, end))
     assert live.wait(PATIENCE) == {"SIGTERM": 143, "SIGKILL": -signal.SIGKILL}[end]
-    wait_until(lambda: not is_alive(figures))
+    wait_until(lambda: not is_alive(figures), "it goes on drawing")
     assert live.stderr.read() in ("", "not all plots could be drawn\n")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     for path in tmp_path.glob("*.png"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import made_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_espeak import pitch_of
@@ -32,8 +33,11 @@ def engine():
 
 
 @pytest.fixture(scope="module")
-def small():
-    return synthetic.synthesize(SMALL, seed=1, sample_rate=8000)
+def small(tmp_path_factory):
+    def speak(folder):
+        return synthetic.synthesize(SMALL, 1, 8000, folder)
+
+    return speak(made_once(tmp_path_factory, "small", speak))  # from the cache
 
 
 def digest(clips):

@@ -1,6 +1,7 @@
 """Untrained networks, synthetic recordings and settings for the tests of the evaluation."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -44,16 +45,12 @@ RESULT_KEYS = {
 def save_networks(folder, names=("cnn", "rnn"), seed=0, **record):
     """Untrained networks: their answers are arbitrary, but always the same."""
     for name in names:
-        torch.manual_seed(seed + len(name) + ord(name[0]))
-        arguments = {"width": 8}
-        network = models.create_model(name, 40, **arguments)
-        wake(network)
         save_checkpoint(
             folder / f"{name}.pt",
             Checkpoint(
                 name,
-                arguments,
-                network.state_dict(),
+                {"width": 8},
+                woken_weights(name, seed),
                 config.AudioSettings(),
                 config.FeaturesSettings(),
                 temperature=2.0,
@@ -83,6 +80,15 @@ def checkpoint(name: str = "cnn", **changes) -> Checkpoint:
         ),
         **changes,
     )
+
+
+@functools.cache
+def woken_weights(name, seed):
+    """The weights of one of these networks."""
+    torch.manual_seed(seed + len(name) + ord(name[0]))
+    network = models.create_model(name, 40, width=8)
+    wake(network)
+    return network.state_dict()
 
 
 def wake(network):
