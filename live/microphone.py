@@ -31,8 +31,8 @@ FIRST_BLOCK_SECONDS = 6.0
 """s allowed for the first block: Bluetooth and sleeping sound servers take seconds to wake."""
 NEXT_BLOCK_SECONDS = 2.0
 """s without a block after which a microphone counts as lost."""
-END_SECONDS = 2.0
-"""s that closing may take; PortAudio can wait for ever for a sound server that died."""
+END_SECONDS = 10.0
+"""s that closing may take on a busy machine; PortAudio can wait for ever for a server that died."""
 WAKE_SECONDS = 1.0
 """s allowed for the first sound that is not zero: some microphones wake with silence."""
 COMMON_RATES = (48000, 44100, 16000, 32000, 96000, 8000, 24000, 22050, 88200, 192000, 11025)

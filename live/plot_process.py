@@ -122,7 +122,8 @@ def _start() -> subprocess.Popen:
             | subprocess.BELOW_NORMAL_PRIORITY_CLASS
         }
     root = str(Path(__file__).resolve().parent.parent)
-    environment = os.environ | {"PYTHONPATH": root}
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path}
     return subprocess.Popen(
         [sys.executable, "-m", "live.plot_process"],
         env=environment,

@@ -51,7 +51,8 @@ def pico_speak(requests: list[tuple[str, str, float, float]]) -> Iterator[np.nda
     ImportError : the package is missing or does not work here
     """
     root = str(Path(__file__).resolve().parent.parent)
-    environment = os.environ | {"MALLOC_PERTURB_": "255", "PYTHONPATH": root}
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"MALLOC_PERTURB_": "255", "PYTHONPATH": path}
     process = subprocess.run(
         [sys.executable, "-m", "synthesis.voice_engines"],
         env=environment,

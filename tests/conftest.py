@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import filelock
+import hypothesis
 import numpy as np
 import pytest
 import soundfile
@@ -31,11 +32,17 @@ WRAPPER = "free-spoken-digit-dataset-1.0.10/"
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the scripts under test also where a shell runs the tests in the background.
+    """Let Ctrl-C reach the scripts under test, and let slow machines be slow.
 
-    Such a shell has them ignore the signal, and a child process would inherit that.
+    A shell that runs the tests in the background has them ignore Ctrl-C, and child processes would
+    inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # a busy machine makes examples slowly, which is nobody's fault
+    hypothesis.settings.register_profile(
+        "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("patient")
 
 
 def pytest_xdist_auto_num_workers() -> int:

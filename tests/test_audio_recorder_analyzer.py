@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from waiting import PATIENCE
 
 import audio_io
 import audio_recorder_analyzer
@@ -48,7 +49,7 @@ def script(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 
@@ -247,7 +248,7 @@ def test_no_networks_and_no_torch_are_loaded(tmp_path):
         "save=False));"
         "sys.exit(any(m in sys.modules for m in ('torch', 'sounddevice', 'matplotlib')))"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=PATIENCE).returncode == 0
 
 
 def test_mistakes_are_one_line(tmp_path):

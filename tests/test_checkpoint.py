@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from untrained import checkpoint
+from waiting import PATIENCE
 
 import config
 from recognition.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -169,7 +170,7 @@ except OSError as error:
     print(error.filename)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.stdout.strip() == str(folder / "rnn.pt"), done.stderr
     assert load_checkpoint(folder / "rnn.pt").name == "rnn"

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from waiting import PATIENCE
 
 import config
 import utils
@@ -84,7 +85,7 @@ def test_a_mistake_ends_a_script_with_one_line_and_exit_code_2():
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 2
     assert done.stderr == "error: --workers takes INT (see --help)\n"
@@ -114,7 +115,7 @@ def test_the_short_help_is_printed_where_the_console_knows_only_ascii():
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: batch_inference.py PATH ... --output PATH [options]\n")
@@ -141,7 +142,7 @@ def test_a_reader_that_leaves_ends_the_script_without_a_word(words, tmp_path):
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")

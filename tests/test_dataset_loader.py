@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import RATE, WRAPPER, beep, spread, wav_bytes, zip_bytes
+from waiting import PATIENCE
 
 import audio_io
 import config
@@ -461,7 +462,7 @@ def run_script(*arguments: str) -> subprocess.CompletedProcess:
         [sys.executable, str(ROOT / "dataset_loader.py"), *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 

@@ -15,6 +15,7 @@ import pytest
 from conftest import zip_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import PATIENCE
 
 import config
 import dataset_loader
@@ -293,7 +294,7 @@ def test_three_first_runs_at_once_share_one_download(server, small_release, tmp_
         )
         for _ in range(3)
     ]
-    outputs = [run.communicate(timeout=120) for run in runs]
+    outputs = [run.communicate(timeout=PATIENCE) for run in runs]
     assert [run.returncode for run in runs] == [0, 0, 0], outputs
     assert [output for output, _ in outputs] == ["200\n"] * 3
     assert len(server.requests) == (given == "address")

@@ -17,7 +17,6 @@ import config
 import utils
 import visualization
 from audio_io import Recording
-from live import recording_store
 from live.plot_process import PlotProcess
 from live.recording_store import RecordingStore, append_line, next_take
 from live.session import LiveScriptSettings, as_digit, microphone_recording
@@ -276,11 +275,10 @@ def test_a_log_line_that_does_not_fit_is_taken_back(tiny_disk):
 
 
 def test_plots_are_drawn_by_another_process(answer, tmp_path, monkeypatch):
-    monkeypatch.setattr(recording_store, "PLOT_PATIENCE", PATIENCE)
     monkeypatch.setattr(visualization, "plot_comparison", None)  # in this one it can't be drawn
     keeper, said = store(tmp_path, plots=True)
     recording = Path(keeper.save(answer))
-    keeper.close()
+    keeper.close(PATIENCE)
     assert said == []
     assert recording.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 

@@ -142,6 +142,8 @@ def listen(
         speaker.play(sound, rate)
         if answers is not None:
             live.wait_for_answers(answers)
+        if NO_PLOTS[0] not in words:
+            wait_until(lambda: list(folder.glob("*.png")), "no plot is drawn")
         time.sleep(1)  # nothing more may come
         live.packages = mapped_packages(live)
         assert live.interrupt() == 130
@@ -176,7 +178,6 @@ def test_digits_hands_free(digits, tmp_path, count):
     )
     assert len(list(folder.glob("*_clean.wav"))) == count
     assert len((folder / "log.jsonl").read_text().splitlines()) == count
-    assert list(folder.glob("*.png"))
     assert "torch" in live.packages
     late = {"matplotlib", "seaborn", "librosa", "pandas", "sklearn", "pyarrow", "tensorboard"}
     assert not live.packages & late, "loaded before it was needed"
@@ -305,13 +306,13 @@ def test_a_typed_digit_labels_the_last_answer(speaker: VirtualMicrophone, digits
         live.type(str(truth(name)))
         live.wait_for("kept as your")
         live.wait_for("end of speech to answer")
+        wait_until(lambda: list(tmp_path.glob("*.png")), "the plot is not drawn")
         live.type("q")
         assert live.wait() == 0
     (own,) = (tmp_path / "own").glob("*.wav")
     assert own.name == f"{truth(name)}_ann_0.wav"
     sound, rate = audio_io.read_audio(own)
     assert rate == RATE and 0.2 < len(sound) / RATE < 1.5
-    assert list(tmp_path.glob("*.png")), "the plot was not drawn before the end"
 
 
 def test_a_server_that_comes_back_is_listened_to_again(

@@ -279,7 +279,7 @@ def test_a_disk_that_fills_while_saving_is_one_line(tones, tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         preexec_fn=limit_files(50_000),
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import PATIENCE
 
 import config
 import utils
@@ -52,10 +53,12 @@ def script(tmp_path) -> list[str]:
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437"])
 def test_a_name_that_the_console_cannot_show_ends_nothing(script, encoding):
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-    done = subprocess.run([*script, "цифра"], env=environment, capture_output=True, timeout=60)
+    done = subprocess.run(
+        [*script, "цифра"], env=environment, capture_output=True, timeout=PATIENCE
+    )
     shown = "цифра".encode(encoding, "backslashreplace")
     assert done.returncode == 0 and done.stdout.split()[0] == shown and done.stderr == b""
-    done = subprocess.run([*script, "fail"], env=environment, capture_output=True, timeout=60)
+    done = subprocess.run([*script, "fail"], env=environment, capture_output=True, timeout=PATIENCE)
     assert done.returncode == 1 and done.stderr.splitlines() == [
         b"error: " + shown + rb".wav\r\x1b[2J: bad"
     ]
@@ -68,7 +71,7 @@ def test_sigterm_ends_with_143_after_tidying_up(script):
     )
     assert running.stdout.readline() == "waiting\n"
     running.send_signal(signal.SIGTERM)
-    told, complaint = running.communicate(timeout=60)
+    told, complaint = running.communicate(timeout=PATIENCE)
     assert (running.returncode, told, complaint) == (143, "tidied up\n", "")
 
 
