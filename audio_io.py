@@ -96,15 +96,8 @@ class AudioFiles:
 
 
 def _some(paths: list[Path]) -> str:
-    names = [printable(path) for path in paths[:NAMED_FILES]]
+    names = [utils.printable(path) for path in paths[:NAMED_FILES]]
     return ", ".join(names) + (" ..." if len(paths) > NAMED_FILES else "")
-
-
-def printable(name: Path | str) -> str:
-    """A file's name as any text: escapes for what is no text or would move the cursor."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(name)
-    )
 
 
 def read_audio(
@@ -139,7 +132,7 @@ def read_recording(
     max_seconds: float = config.AudioSettings.max_seconds,
 ) -> Recording:
     """Read as :func:`read_audio` does, with the name and with remarks on what is odd about it."""
-    name = printable(source) if isinstance(source, (str, Path)) else "recording"
+    name = utils.printable(source) if isinstance(source, (str, Path)) else "recording"
     name = "standard input" if name == "-" else name
     try:
         with _opened(source) as file:
@@ -343,7 +336,8 @@ def _named(word: str, left_out: list[Path]) -> list[Path]:
         return [Path(word)]
     word = word.strip().strip("\"'\u2018\u2019\u201c\u201d")
     if word.lower().startswith("file:"):
-        word = re.sub("^/+(?:localhost/)?", "/", urllib.parse.unquote(word[5:]).replace("\\", "/"))
+        word = urllib.parse.unquote(word[5:], errors="surrogateescape").replace("\\", "/")
+        word = re.sub("^/+(?:localhost/)?", "/", word)
         word = word[1:] if re.match("/[A-Za-z]:", word) else word  # a drive of Windows
     word = os.path.expanduser(word)
     if os.path.lexists(word) or not glob.has_magic(word):
