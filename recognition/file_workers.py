@@ -80,20 +80,21 @@ class FileWorkers:
         """
         todo = deque(list(chunk) for chunk in chunks)
         while todo or any(worker.sources for worker in self._workers):
-            for worker in self._workers:
-                if todo and worker.ready and not worker.sources:
-                    worker.give(todo.popleft())
             soonest = min(worker.deadline for worker in self._workers) - time.monotonic()
             pipes = [worker.pipe for worker in self._workers]
             heard = wait(pipes, None if soonest == math.inf else max(0.0, soonest))
+            rows: list[Row] = []
             for number, worker in enumerate(self._workers):
-                rows = self._hear(number, worker, todo) if worker.pipe in heard else []
+                if worker.pipe in heard:
+                    rows += self._hear(number, worker, todo)
                 if worker.deadline < time.monotonic() and worker is self._workers[number]:
-                    rows += self._replace(
-                        number, todo, f"took longer than {worker.file_seconds:g} s"
-                    )
-                if rows:
-                    yield rows
+                    late = f"took longer than {worker.file_seconds:g} s"
+                    rows += self._replace(number, todo, late)
+            for worker in self._workers:
+                if todo and worker.ready and not worker.sources:
+                    worker.give(todo.popleft())
+            if rows:
+                yield rows
 
     def _hear(self, number: int, worker: _Worker, todo: deque[list[Source]]) -> list[Row]:
         """Take one message of a worker; the rows in it, if it holds any."""
