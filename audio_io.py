@@ -336,7 +336,8 @@ def _named(word: str, left_out: list[Path]) -> list[Path]:
         return [Path(word)]
     word = word.strip().strip("\"'\u2018\u2019\u201c\u201d")
     if word.lower().startswith("file:"):
-        word = re.sub("^/+(?:localhost/)?", "/", urllib.parse.unquote(word[5:]).replace("\\", "/"))
+        word = urllib.parse.unquote(word[5:], errors="surrogateescape").replace("\\", "/")
+        word = re.sub("^/+(?:localhost/)?", "/", word)
         word = word[1:] if re.match("/[A-Za-z]:", word) else word  # a drive of Windows
     word = os.path.expanduser(word)
     if os.path.lexists(word) or not glob.has_magic(word):

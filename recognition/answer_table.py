@@ -1,0 +1,134 @@
+"""Answers as a table: one row a file, as CSV, JSON lines or Parquet.
+
+Names of files are written so that any table holds them and any program gets them back: a name that
+begins with =, +, - or @ (a formula for a spreadsheet) is written as ./name, which is the same file,
+and one with control characters or with bytes that are not UTF-8 as a file: address (RFC 8089).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import utils
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from recognition.recognizer import RecognitionResult
+
+COLUMNS = {
+    "path": str,
+    "digit": int,
+    "best_guess": int,
+    "confidence": float,
+    "accepted": bool,
+    "cnn_digit": int,
+    "cnn_confidence": float,
+    "rnn_digit": int,
+    "rnn_confidence": float,
+    "speech_start_s": float,
+    "speech_end_s": float,
+    "snr_db": float,
+    "error": str,
+    "n_digits": int,
+    "remarks": str,
+}
+"""The table's columns and the kind of their values; any value may be missing but the path."""
+FORMATS = (".csv", ".jsonl", ".parquet")
+FORMULA = ("=", "+", "-", "@")
+"""A cell that begins so is a formula for a spreadsheet."""
+
+Row = dict[str, Any]
+CsvDialect = Literal["plain", "excel", "excel-semicolon"]
+
+
+def answer_row(name: str, result: RecognitionResult) -> Row:
+    """The row of one recording."""
+    answer = result.prediction
+    row = empty_row(name) | {
+        "digit": answer.digit,
+        "best_guess": answer.best_guess,
+        "confidence": round(answer.confidence, 4),
+        "accepted": answer.accepted,
+        "n_digits": int(answer.digit is not None),
+        "remarks": "; ".join(result.remarks) or None,
+    }
+    for network in ("cnn", "rnn"):
+        if network in answer.predictions:
+            said = answer.predictions[network]
+            row[f"{network}_digit"] = said.digit
+            row[f"{network}_confidence"] = round(said.confidence, 4)
+    if result.speech.size and result.cleaned is not None:
+        measured = result.measured()
+        row |= {name: measured[name] for name in ("speech_start_s", "speech_end_s", "snr_db")}
+    return row
+
+
+def error_row(name: str, error: str) -> Row:
+    """The row of a file that could not be answered: nothing but why."""
+    return empty_row(name) | {"error": error}
+
+
+def empty_row(name: str) -> Row:
+    """A row in which only the file's name is known."""
+    return dict.fromkeys(COLUMNS) | {"path": name}
+
+
+def path_cell(name: str) -> str:
+    """A file's name as the table holds it; as a path or an address it names the same file."""
+    if utils.printable(name) != name:
+        return Path(os.path.abspath(name)).as_uri()
+    return f"./{name}" if name.startswith(FORMULA) and name != "-" else name
+
+
+def write_table(rows: Iterable[Row], path: Path, dialect: CsvDialect = "plain") -> None:
+    """Write rows, atomically, in the format that the name of `path` ends in.
+
+    CSV is UTF-8 with commas. Excel takes it for the system's old encoding unless it begins with a
+    byte-order mark: dialect "excel" writes one. Where Excel's lists have semicolons (and decimal
+    commas), "excel-semicolon" does as well.
+    """
+    rows = [row | {"path": path_cell(row["path"])} for row in rows]
+    with utils.atomic_path(path) as temporary:
+        if path.suffix.lower() == ".parquet":
+            write_parquet(rows, temporary)
+        elif path.suffix.lower() == ".jsonl":
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            temporary.write_text(lines, encoding="utf-8", newline="\n")
+        else:
+            write_csv(rows, temporary, dialect)
+
+
+def write_csv(rows: list[Row], path: Path, dialect: CsvDialect) -> None:
+    """Write rows as CSV; see :func:`write_table`."""
+    plain, semicolon = dialect == "plain", dialect == "excel-semicolon"
+    with path.open("w", encoding="utf-8" if plain else "utf-8-sig", newline="") as file:
+        table = csv.writer(
+            file, delimiter=";" if semicolon else ",", lineterminator="\n" if plain else "\r\n"
+        )
+        table.writerow(COLUMNS)
+        for row in rows:
+            cells = [row[name] for name in COLUMNS]
+            table.writerow(map(_with_comma, cells) if semicolon else cells)
+
+
+def _with_comma(value: Any) -> Any:
+    return str(value).replace(".", ",") if isinstance(value, float) else value
+
+
+def write_parquet(rows: list[Row], path: Path) -> None:
+    """Write rows as Parquet; whole numbers stay whole where some are missing."""
+    import pyarrow
+    from pyarrow import parquet
+
+    kinds = {
+        str: pyarrow.string(),
+        int: pyarrow.int64(),
+        float: pyarrow.float64(),
+        bool: pyarrow.bool_(),
+    }
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    parquet.write_table(pyarrow.Table.from_pylist(rows, schema), path)
