@@ -8,9 +8,9 @@
         --training.learning-rate 1e-3 --overwrite     adapt to your own voice, in one line
 
 FSDD is taken from FSDD_ARCHIVE, from data/, or from the internet. The best weights by validation
-loss, settings, history, curves and TensorBoard logs land in a folder under runs/. The networks also
-replace those in saved_models/ unless they validate worse, were trained on fewer corpora, or in a
-dry run (--overwrite: in any case); what is replaced is kept in saved_models/previous.
+loss, settings, history, curves and TensorBoard logs land in a folder under runs/. After a whole run
+the networks also replace those in saved_models/, unless they validate worse or were trained on
+fewer corpora (--overwrite: then too); what is replaced is kept in saved_models/previous.
 """
 
 from __future__ import annotations
