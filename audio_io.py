@@ -210,8 +210,8 @@ def mix_down(samples: np.ndarray) -> tuple[np.ndarray, str | None]:
 
     Returns
     -------
-    waveform : float32 (frames,), the mean of the channels with sound; of channels that cancel each
-        other the loudest, and where one has far less noise than the mix, that one
+    waveform : float32 (frames,), the mean of the channels with sound; where they cancel each other,
+        or one has far less noise than the mix, the loudest of the clear ones
     remark : which channel was taken and why; None for the mean
     """
     levels = np.array([rms(channel) for channel in samples.T])
@@ -221,12 +221,15 @@ def mix_down(samples: np.ndarray) -> tuple[np.ndarray, str | None]:
     if sounding.size == 1:
         return np.ascontiguousarray(samples[:, sounding[0]]), None
     mixed = samples[:, sounding].mean(axis=1, dtype=np.float32)
-    chosen, reason = int(levels.argmax()), "the channels cancel each other"
-    if rms(mixed) >= CANCELLED * levels[chosen]:
-        contrasts = [_contrast_db(samples[:, channel]) for channel in sounding]
-        if max(contrasts) < _contrast_db(mixed) + CLEANER_DB:
-            return mixed, None
-        chosen, reason = int(sounding[np.argmax(contrasts)]), "the mix is far noisier"
+    contrasts = np.array([_contrast_db(samples[:, channel]) for channel in sounding])
+    drowned = rms(mixed) < CANCELLED * levels.max()
+    if not drowned and contrasts.max() < _contrast_db(mixed) + CLEANER_DB:
+        return mixed, None
+    clear = sounding[contrasts > contrasts.max() - CLEANER_DB]  # never hum, however loud
+    chosen = int(clear[levels[clear].argmax()])
+    reason = "the mix is far noisier"
+    if drowned and len(clear) > 1:
+        reason = "the channels cancel each other"
     remark = f"channel {chosen + 1} of {samples.shape[1]} alone: {reason}"
     return np.ascontiguousarray(samples[:, chosen]), remark
 

@@ -111,6 +111,16 @@ def test_a_headset_on_input_3_of_8_is_heard(device, channel):
     assert (channel is None) == ("channel 3 of 8" in (source.remark or ""))
 
 
+@pytest.mark.parametrize("hum", [0.05, 0.3])
+def test_hum_of_an_open_input_is_not_taken_for_the_voice(device, hum):
+    sound = spoken_on(3, 8)
+    sound[:, 4] += hum * np.sin(2 * np.pi * 50 * np.arange(2 * RATE) / RATE).astype(np.float32)
+    device(8, sound=sound)
+    with Microphone() as source:
+        assert snr_db(source.record(2.0)) > 30 and "channel 3 of 8" in source.remark
+    assert snr_db(followed(sound)[: RATE // 2]) > 25
+
+
 def test_a_channel_that_is_not_there_is_told(device):
     device(2)
     with pytest.raises(MicrophoneError, match="has no channel 3: it has 2"):
