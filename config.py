@@ -185,6 +185,7 @@ class DataSettings:
         )
         _within(self, 0.02, 0.5, "validation_fraction")
         _within(self, 1, 1000, "fsdd_repeats", "own_repeats")
+        object.__setattr__(self, "root", program_path(self.root))  # frozen
 
 
 @dataclass(frozen=True)

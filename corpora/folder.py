@@ -26,16 +26,21 @@ MAX_NOISE_SECONDS = 3600.0
     "own",
     licence="yours",
     about="your own labelled clips, made by microphone_inference.py",
-    place=lambda request: request.data.own_dir if request.data.own_dir.is_dir() else None,
+    place=lambda request: folder if (folder := own_folder(request)).is_dir() else None,
 )
 def load_own(request: Request) -> Clips:
     """The clips that the live script has kept, below ``data.own_dir``."""
-    folder = request.data.own_dir
+    folder = own_folder(request)
     if not folder.is_dir():
         raise config.UserError(
             f"{folder}: no recordings of your own yet; microphone_inference.py makes some"
         )
     return load_folder(folder, request.audio, corpus="own")
+
+
+def own_folder(request: Request) -> Path:
+    """``data.own_dir`` in the current folder, or in the program's own."""
+    return config.program_path(request.data.own_dir)
 
 
 def load_folder(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import config
+from corpora import folder
 
 ROOT = Path(config.__file__).parent
 
@@ -21,6 +23,17 @@ def program(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(config, "PROGRAM_DIR", tmp_path / "program")
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "program"
+
+
+def test_data_and_own_clips_are_found_beside_the_program_too(program):
+    (program / "data").mkdir()
+    (program / "live_recordings" / "own").mkdir(parents=True)
+    data = config.DataSettings()
+    assert data.root == program / "data"
+    request = SimpleNamespace(data=data)
+    assert folder.own_folder(request) == program / "live_recordings" / "own"
+    Path("data").mkdir()
+    assert config.DataSettings().root == Path("data")
 
 
 def networks(folder: Path, *names: str) -> Path:

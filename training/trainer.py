@@ -49,7 +49,7 @@ class Trainer:
         torch.manual_seed(train_settings.seed)
         self.network = self._new_network()
         if train_settings.init is not None:
-            self._start_from(train_settings.init / f"{name}.pt")
+            self._start_from(config.program_path(train_settings.init) / f"{name}.pt")
         # A moving average of few steps would still hold the first random weights.
         decay = min(self.settings.average_decay, 1 - 10 / (self.steps * self.epochs + 10))
         self.average = AveragedModel(
