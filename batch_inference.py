@@ -157,17 +157,22 @@ def read_partial(path: Path, wanted: Row, stamps: dict[str, list[int] | None]) -
     """
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
     rows: dict[str, Row] = {}
+    changed = 0
     with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):  # cut by a crash
         if lines and json.loads(lines[0]) == wanted:
             for line in lines[1:]:
                 answered, row = json.loads(line)
-                if answered is not None and answered == stamps.get(row["path"]):
+                now = stamps.get(row["path"])
+                if answered is not None and answered == now:
                     rows[row["path"]] = row
+                changed += answered != now is not None
         elif lines:
             print(
                 f"{path.name} was made with other settings or networks: starting over",
                 file=sys.stderr,
             )
+    if changed:
+        print(f"{changed} files have changed since: answered anew", file=sys.stderr)
     kept = [[stamps[name], row] for name, row in rows.items()]
     utils.write_text(path, "".join(json.dumps(item) + "\n" for item in [wanted, *kept]))
     return rows

@@ -1,7 +1,8 @@
 """Every setting in one place: grouped dataclasses with one default for everything tunable.
 
 Change the number of mel bands, the number of epochs or the strength of the augmentation here, or on
-the command line of any script: ``python train.py --training.epochs 30 --features.n-mels 64``.
+the command line: ``python train.py --training.epochs 30 --features.n-mels 64``. Each script takes
+the groups that concern it; its ``--help-all`` lists them.
 Each group checks its own values; :mod:`utils` turns a mistake into one line.
 
 Relative paths: what is read (trained networks, data, your own clips) is taken from the current

@@ -199,7 +199,9 @@ def _columns(name: str, text: str, width: int) -> list[str]:
 def _shown(default: Any) -> str:
     if isinstance(default, bool):
         return "on" if default else "off"
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    if isinstance(default, tuple):
+        return " ".join(map(_shown, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _value(hint: Any) -> str:
@@ -245,9 +247,10 @@ def options(settings: type, group: str = "") -> tuple[list[Option], dict[str, ty
         required = item.default is item.default_factory is dataclasses.MISSING
         default = None if item.default is dataclasses.MISSING else item.default
         flag = f"--{group}[no-]{name}" if default is True else f"--{group}{name}"
-        own.append(
-            Option(flag, _value(hint), texts.get(item.name, ""), default, positional, required)
-        )
+        value = _value(hint)
+        if positional:
+            value = f"{name.upper()} ..." if value.endswith("...") else name.upper()
+        own.append(Option(flag, value, texts.get(item.name, ""), default, positional, required))
     return own, groups
 
 

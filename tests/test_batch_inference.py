@@ -332,7 +332,7 @@ def test_a_stopped_run_goes_on_and_what_changed_or_was_cut_is_done_again(
     soundfile.write(names[1], sound(100), 8000)  # replaced after it was answered
     os.utime(names[2], ns=(0, 0))
     done = batch(networks, *names, "--output", output)
-    assert "going on: 3 of 8" in done.stderr
+    assert "going on: 3 of 8" in done.stderr and "2 files have changed" in done.stderr
     kept = [row["digit"] == 99 for row in read(output)]
     assert kept == [True, False, False, True, True, False, False, False]
     assert not partial.exists()

@@ -118,7 +118,7 @@ def test_the_short_help_is_printed_where_the_console_knows_only_ascii():
         timeout=PATIENCE,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("usage: batch_inference.py PATH ... --output PATH [options]\n")
+    assert done.stdout.startswith("usage: batch_inference.py PATHS ... --output PATH [options]\n")
 
 
 def test_help_all_of_training_names_every_field_of_its_groups():
