@@ -373,4 +373,5 @@ def main(
 
 def _end(signal_number: int, frame: object) -> NoReturn:
     """Answer SIGTERM with an exception, so that what is begun is tidied up on the way out."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not end the tidying
     raise SystemExit(128 + signal_number)
