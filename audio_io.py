@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import urllib.parse
+import wave
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,12 +267,15 @@ def to_float(samples: np.ndarray) -> np.ndarray:
 def write_audio(path: Path | str, waveform: np.ndarray, sample_rate: int) -> None:
     """Write float32 (samples,) in [-1, 1] as a 16-bit mono WAV file, atomically.
 
-    Encoded in memory: libsndfile would not say whether the disk is full or read-only.
+    Encoded by Python and in memory: libsndfile would not say whether the disk is full or read-only,
+    and where it calls back into Python a Ctrl-C is printed and lost.
     """
-    import soundfile
-
     encoded = io.BytesIO()
-    soundfile.write(encoded, np.clip(waveform, -1, 1), sample_rate, subtype="PCM_16", format="WAV")
+    with wave.open(encoded, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(to_int16(waveform).astype("<i2").tobytes())
     with utils.atomic_path(path) as temporary:
         temporary.write_bytes(encoded.getvalue())
 

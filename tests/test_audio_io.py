@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -292,3 +293,24 @@ def test_any_name_can_be_opened_and_printed(tmp_path):
         recording = audio_io.read_recording(path)
         assert recording.waveform.size and recording.source.isprintable()
         recording.source.encode("utf-8")
+
+
+def test_ctrl_c_is_not_lost_while_a_recording_is_written(tmp_path, monkeypatch):
+    """Called back by a C library, Python would print it and go on."""
+
+    class Interrupted(io.BytesIO):
+        def tell(self) -> int:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(audio_io, "io", SimpleNamespace(BytesIO=Interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        audio_io.write_audio(tmp_path / "a.wav", tone(), 8000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_written_is_read_back_to_the_bit(tmp_path):
+    whole = np.arange(-32768, 32768, dtype=np.int16)
+    audio_io.write_audio(tmp_path / "a.wav", audio_io.to_float(whole), 8000)
+    samples, rate = soundfile.read(tmp_path / "a.wav", dtype="int16")
+    assert rate == 8000 and soundfile.info(tmp_path / "a.wav").subtype == "PCM_16"
+    np.testing.assert_array_equal(samples, whole)
