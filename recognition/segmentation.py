@@ -230,7 +230,8 @@ class Candidates:
             needed = max(threshold, self._needed(index, alone))
             if self.usable[index] and sure(predictions[index], needed):
                 ending.setdefault(one.last + 1, []).append(index)
-        costs, paths = [0.0], [[]]
+        costs: list[float] = [0.0]
+        paths: list[list[int]] = [[]]
         for end, speech in enumerate(self.is_speech, start=1):
             ways = [(costs[-1] + REST_COST * speech, paths[-1])]
             for index in ending.get(end, []):

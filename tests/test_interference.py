@@ -73,7 +73,9 @@ def test_the_protocol_writes_every_row(tmp_path, small_release, noise_folder, mo
         interference.rejection,
         "non_digit_clips",
         lambda settings, predictor: {
-            "hum": interference.rejection.non_digit_set([np.ones(800, np.float32) / 2] * 3, "hum", RATE)
+            "hum": interference.rejection.non_digit_set(
+                [np.ones(800, np.float32) / 2] * 3, "hum", RATE
+            )
         },
     )
     make_settings = settings_maker(tmp_path, small_release)
