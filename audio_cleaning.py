@@ -54,6 +54,8 @@ class Cleaned:
     """s from the start of the recording; None where there is no speech."""
     segments: list[tuple[float, float]]
     """s. Start and end of each stretch of speech."""
+    contrast: np.ndarray
+    """dB (frames,). How far each 10 ms stands out of the noise: :func:`voice_activity.activity`."""
     snr_db: float
     """dB, estimated, from -10 to 80; 0 where there is no speech."""
     level_dbfs: float
@@ -90,7 +92,8 @@ def clean(
     clock = [time.perf_counter()]
     highpassed = high_pass(waveform, sample_rate, settings)
     clock.append(time.perf_counter())
-    segments = voice_activity.find_speech(highpassed, sample_rate, settings)
+    contrast = voice_activity.activity(highpassed, sample_rate)
+    segments = voice_activity.find_speech(highpassed, sample_rate, settings, contrast)
     clock.append(time.perf_counter())
     outside = _outside(highpassed, sample_rate, segments)
     floor, snr = _noise_and_snr(highpassed, outside, sample_rate, segments)
@@ -104,7 +107,7 @@ def clean(
         if settings.vad
         else ((0.0, len(waveform) / sample_rate) if waveform.size else None)
     )
-    speech = _cut(gated, sample_rate, span) if span else np.zeros(0, np.float32)
+    speech = cut(gated, sample_rate, span) if span else np.zeros(0, np.float32)
     names = ("highpass", "vad", "measure", "gate")
     return Cleaned(
         original=waveform,
@@ -114,6 +117,7 @@ def clean(
         speech_start_s=span[0] if span else None,
         speech_end_s=span[1] if span else None,
         segments=segments,
+        contrast=contrast,
         snr_db=snr,
         level_dbfs=audio_io.dbfs(audio_io.rms(speech if speech.size else highpassed)),
         peak_dbfs=audio_io.dbfs(float(np.abs(waveform).max(initial=0.0))),
@@ -165,7 +169,8 @@ def _butterworth(corner_hz: float, sample_rate: int) -> np.ndarray:
     return signal.butter(HIGHPASS_ORDER, corner_hz, "highpass", fs=sample_rate, output="sos")
 
 
-def _cut(waveform: np.ndarray, sample_rate: int, span: tuple[float, float]) -> np.ndarray:
+def cut(waveform: np.ndarray, sample_rate: int, span: tuple[float, float]) -> np.ndarray:
+    """What lies between two times in s of float32 (samples,)."""
     return waveform[round(span[0] * sample_rate) : round(span[1] * sample_rate)]
 
 
@@ -191,7 +196,7 @@ def _noise_and_snr(
         noise = float(np.percentile(voice_activity.frame_power(waveform, sample_rate), 10))
     if not segments:
         return float(np.sqrt(noise)), 0.0
-    speech = np.concatenate([_cut(waveform, sample_rate, span) for span in segments])
+    speech = np.concatenate([cut(waveform, sample_rate, span) for span in segments])
     signal = max(audio_io.rms(speech) ** 2 - noise, 1e-12)
     return float(np.sqrt(noise)), float(np.clip(10 * np.log10(signal / max(noise, 1e-12)), -10, 80))
 
@@ -237,4 +242,4 @@ def _answer_span(
         return None
     if segments[-1][1] - segments[0][0] <= ANSWER_SPAN_S:
         return segments[0][0], segments[-1][1]
-    return max(segments, key=lambda span: float(np.square(_cut(waveform, sample_rate, span)).sum()))
+    return max(segments, key=lambda span: float(np.square(cut(waveform, sample_rate, span)).sum()))

@@ -429,6 +429,8 @@ class LiveSettings:
     """ms of quiet that end an utterance (hands-free)."""
     max_utterance_seconds: float = 3.0
     """s after which an utterance is closed anyway (hands-free)."""
+    hands_free_confidence: float = 0.75
+    """Confidence that a digit needs hands-free, where most of what is heard is no digit."""
     recordings_dir: Path = Path("live_recordings")
     """Folder for recordings, plots and the log."""
     plots: bool = True
@@ -444,6 +446,7 @@ class LiveSettings:
         _within(self, 0.5, 30, "max_utterance_seconds")
         _within(self, 8000, 192000, "sample_rate")
         _within(self, 1, 128, "channel")
+        _within(self, 0, 1, "hands_free_confidence")
         _check(
             re.fullmatch(r"[A-Za-z0-9-]{1,40}", self.user) is not None,
             f"live.user is {self.user!r}: use letters, digits and hyphens, at most 40",

@@ -23,6 +23,7 @@ from protocols import (
     ablation,
     adaptation,
     calibration,
+    interference,
     noise,
     recordings,
     rejection,
@@ -132,6 +133,10 @@ PROTOCOLS: dict[str, tuple[Protocol, str]] = {
     "reject": (
         rejection.reject,
         "false-accept rate of out-of-vocabulary words, silence, hum, clicks and noise",
+    ),
+    "interference": (
+        interference.interference,
+        "words after beeps, barks and noise; two digits at once; a living room, hands-free",
     ),
     "calibration": (calibration.calibration, "does a confidence of 90 % mean 90 % right?"),
     "seeds": (seeds.seeds, "the official test of several trainings, and their mean"),

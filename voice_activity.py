@@ -20,6 +20,8 @@ BAND_EDGES_HZ = (80, 250, 450, 700, 1000, 1400, 1900, 2500, 3200, 4000, 5500, 80
 """Bands in which speech is compared with noise: a vowel fills few of them, a fricative others."""
 FLOOR_PERCENTILE = 15
 """Percentile over time of a band's power that counts as its noise."""
+FLOOR_SPAN_S, FLOOR_STEP_S = 3.0, 0.5
+"""s over which the noise is taken, and s after which it is taken anew, in longer recordings."""
 FLOOR_RANGE_DB = 60.0
 """dB below the strongest band at which a noise floor is taken to lie at least: digital silence."""
 SPEECH_DB = 3.2
@@ -45,23 +47,27 @@ WHOLE_S = 0.7
 
 
 def find_speech(
-    waveform: np.ndarray, sample_rate: int, settings: CleaningSettings
+    waveform: np.ndarray,
+    sample_rate: int,
+    settings: CleaningSettings,
+    contrast: np.ndarray | None = None,
 ) -> list[tuple[float, float]]:
     """Start and end in seconds of each stretch of speech in float32 (samples,), in order.
 
     A stretch is sound that stands out of the noise in some band (energy gate), for at least
     `min_speech_ms` (duration gate), and that WebRTC's detector confirms. Pre-roll and hang-over are
-    included. Recordings under 0.7 s with speech in them are one whole stretch.
+    included. Recordings under 0.7 s with speech in them are one whole stretch. `contrast` is what
+    :func:`activity` gives, where it is known already.
     """
     seconds = len(waveform) / sample_rate
     if seconds < 2 * FRAME_S or _loudest_dbfs(waveform, sample_rate) < settings.min_level_dbfs:
         return []
-    contrast = activity(waveform, sample_rate)
-    active = contrast > max(SPEECH_DB, float(contrast.max()) - SPEECH_RANGE_DB)
+    contrast = activity(waveform, sample_rate) if contrast is None else contrast
+    active = contrast > speech_threshold(contrast)
     voiced = _webrtc_frames(waveform, sample_rate, settings.vad_mode)
     stretches = [
         (start, end)
-        for start, end in _merge(_runs(active), round(MERGE_GAP_S / FRAME_S))
+        for start, end in merge(runs(active), round(MERGE_GAP_S / FRAME_S))
         if _is_long(contrast[start:end], settings.min_speech_ms)
         and voiced[start // 2 : (end + 1) // 2].sum() >= VOICED_FRAMES
     ]
@@ -73,19 +79,24 @@ def find_speech(
         edge + settings.speech_pad_after_ms / 1000,
     )
     padded = [(start * FRAME_S - before, end * FRAME_S + after) for start, end in stretches]
-    return [(max(0.0, start), min(seconds, end)) for start, end in _merge(padded, 0)]
+    return [(max(0.0, start), min(seconds, end)) for start, end in merge(padded, 0)]
+
+
+def speech_threshold(contrast: np.ndarray) -> float:
+    """DB that a frame of :func:`activity` must exceed to count as speech."""
+    return max(SPEECH_DB, float(contrast.max()) - SPEECH_RANGE_DB)
 
 
 def _is_long(contrast: np.ndarray, min_speech_ms: float) -> bool:
     """Whether the loud part of a stretch, dB (frames,), lasts: a word does, a click does not."""
     core = contrast > max(SPEECH_DB, float(contrast.max()) - CORE_RANGE_DB)
-    longest = max((end - start for start, end in _runs(core)), default=0)
+    longest = max((end - start for start, end in runs(core)), default=0)
     # two frames of grace: a word lost here is lost for good, a click still has to pass the networks
     return longest >= max(1, round(min_speech_ms / 1000 / FRAME_S) - 2)
 
 
 def activity(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """How far each 10 ms of float32 (samples,) stands out of the recording's own noise.
+    """How far each 10 ms of float32 (samples,) stands out of the noise around it.
 
     Returns
     -------
@@ -104,9 +115,23 @@ def activity(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     if n_frames >= 3:  # three frames together: half the scatter of noise
         edges = np.concatenate((power[:1], power, power[-1:]))
         power = (edges[:-2] + edges[1:-1] + edges[2:]) / 3
-    floor = np.percentile(power, FLOOR_PERCENTILE, axis=0)
-    floor = np.maximum(floor, power.max() * 10 ** (-FLOOR_RANGE_DB / 10) + 1e-20)
+    floor = np.maximum(_floor(power), power.max() * 10 ** (-FLOOR_RANGE_DB / 10) + 1e-20)
     return 10 * np.log10(np.mean(power / floor, axis=1) + 1e-12)
+
+
+def _floor(power: np.ndarray) -> np.ndarray:
+    """Noise of each band in power (frames, bands), (1, bands) or, of long recordings, by frame.
+
+    It follows what lies within :data:`FLOOR_SPAN_S`: a word after ten seconds of street noise must
+    stand out of the silence that it is spoken in.
+    """
+    span, step = round(FLOOR_SPAN_S / FRAME_S), round(FLOOR_STEP_S / FRAME_S)
+    if len(power) <= span:
+        return np.percentile(power, FLOOR_PERCENTILE, axis=0, keepdims=True)
+    middles = np.arange(step // 2, len(power) + step // 2, step)
+    starts = np.clip(middles - span // 2, 0, len(power) - span)
+    floors = [np.percentile(power[i : i + span], FLOOR_PERCENTILE, axis=0) for i in starts]
+    return np.repeat(np.stack(floors), step, axis=0)[: len(power)]
 
 
 @functools.lru_cache(maxsize=16)
@@ -155,13 +180,13 @@ def frame_power(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     return np.mean(np.square(whole, dtype=np.float64), axis=1)
 
 
-def _runs(active: np.ndarray) -> list[tuple[int, int]]:
+def runs(active: np.ndarray) -> list[tuple[int, int]]:
     """First and past-the-last index of each run of True in bool (frames,)."""
     steps = np.flatnonzero(np.diff(np.concatenate(([False], active, [False])).astype(np.int8)))
     return [(int(start), int(end)) for start, end in steps.reshape(-1, 2)]
 
 
-def _merge(spans: list[tuple], gap: float) -> list[tuple]:
+def merge(spans: list[tuple], gap: float) -> list[tuple]:
     """Join neighbouring (start, end) that lie at most `gap` apart."""
     joined: list[tuple] = []
     for start, end in spans:

@@ -139,7 +139,8 @@ def load_recognizer(settings: LiveScriptSettings) -> Recognizer:
     import torch
 
     torch.set_num_threads(1)  # a second thread costs more than it gains on one clip
-    recognizer = Recognizer(settings.decision, settings.cleaning)
+    least = settings.live.hands_free_confidence if settings.continuous else 0.0
+    recognizer = Recognizer(settings.decision, settings.cleaning, least)
     recognizer.warm_up()
     return recognizer
 

@@ -37,6 +37,7 @@ class EvaluationSettings:
         "unseen",
         "noise",
         "reject",
+        "interference",
         "calibration",
         "formats",
         "seeds",

@@ -123,7 +123,10 @@ def recognize_waveforms(
     with tqdm(total=len(clips), desc=description, unit="clip", disable=None, leave=False) as bar:
         while batch := list(itertools.islice(recordings, CHUNK)):
             for result in recognizer.recognize_batch(batch):  # the sound itself is not kept
-                predictions.append(result.prediction)
+                prediction = result.prediction
+                if result.vetoed:  # no threshold may accept it
+                    prediction = dataclasses.replace(prediction, reject_probability=1.0)
+                predictions.append(prediction)
                 spoken.append(result.speech.size > 0)
             bar.update(len(batch))
     return collect(predictions, clips, np.array(spoken, bool))

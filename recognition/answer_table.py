@@ -53,7 +53,7 @@ def answer_row(name: str, result: RecognitionResult) -> Row:
         "best_guess": answer.best_guess,
         "confidence": round(answer.confidence, 4),
         "accepted": answer.accepted,
-        "n_digits": int(answer.digit is not None),
+        "n_digits": result.n_digits,
         "remarks": "; ".join(result.remarks) or None,
     }
     for network in ("cnn", "rnn"):

@@ -9,6 +9,8 @@ The live script, files, batches, evaluation and other programs all come through 
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,12 +24,16 @@ import audio_io
 import config
 from audio_cleaning import Cleaned
 from audio_io import Recording
+from recognition import segmentation
+from recognition.segmentation import Candidates, Segment
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from recognition.predictor import Prediction, Predictor
 
 SHORTEST_SECONDS = 0.1
 """s. Less holds no word."""
+LONGEST_EXTRA_S = 0.25
+"""s by which a word may exceed the networks' window: the padding around speech does not count."""
 DEFAULT_CLEANING = config.CleaningSettings()
 
 
@@ -35,8 +41,9 @@ DEFAULT_CLEANING = config.CleaningSettings()
 class RecognitionResult:
     """The answer to one recording, and what the user should know of it.
 
-    `speech`, float32 (samples,) at `rate` Hz, is what the networks were given; it is empty where
+    `speech`, float32 (samples,) at `rate` Hz, is what the answer was given to; it is empty where
     there was no speech. `cleaned` holds every stage, and is None where cleaning was off.
+    `prediction` is the surest digit of `segments`, which holds every stretch of sound in order.
     `timing_ms` has a value for each stage; in a batch, the networks' is this recording's share.
     """
 
@@ -47,6 +54,9 @@ class RecognitionResult:
     prediction: Prediction
     remarks: list[str]
     timing_ms: dict[str, float]
+    segments: list[Segment] = field(default_factory=list)
+    vetoed: bool = False
+    """Whether the best guess is sure enough, but holds more than one digit, or half a word."""
     when: float = field(default_factory=time.time)
 
     @property
@@ -59,6 +69,16 @@ class RecognitionResult:
         """Calibrated confidence in the best digit, 0 to 1."""
         return self.prediction.confidence
 
+    @property
+    def digits(self) -> list[int]:
+        """Every digit in the recording, in the order in which they were spoken."""
+        return [segment.digit for segment in self.segments if segment.digit is not None]
+
+    @property
+    def n_digits(self) -> int:
+        """How many digits were found: none, one, or more."""
+        return len(self.digits)
+
     def as_text(self) -> str:
         """One line for people, and one more for each remark."""
         said = ", ".join(
@@ -66,7 +86,13 @@ class RecognitionResult:
             for name, item in self.prediction.predictions.items()
         )
         best = self.prediction.best_guess
-        if self.digit is not None:
+        if self.n_digits > 1:
+            answer = ", ".join(
+                f"{segment.digit} {config.DIGIT_WORDS[segment.digit]} {segment.confidence:.0%}"
+                for segment in self.segments
+                if segment.digit is not None
+            )
+        elif self.digit is not None:
             answer = f"{best} {config.DIGIT_WORDS[best]} {self.confidence:.0%} ({said})"
         else:
             answer = "no digit"
@@ -97,6 +123,8 @@ class RecognitionResult:
             "accepted": answer.accepted,
             "reject_probability": round(answer.reject_probability, 4),
             "models": models,
+            "n_digits": self.n_digits,
+            "segments": [_rounded_segment(segment) for segment in self.segments],
             **self.measured(),
             "duration_s": round(self.recording.seconds, 3),
             "remarks": self.remarks,
@@ -120,6 +148,23 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
+def _rounded_segment(segment: Segment) -> dict[str, Any]:
+    return {
+        name: round(value, 4) if isinstance(value, float) else value
+        for name, value in dataclasses.asdict(segment).items()
+    }
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A recording on its way: its stages, a waveform for each candidate, and ms by stage."""
+
+    cleaned: Cleaned | None
+    waveforms: list[np.ndarray]
+    found: Candidates
+    timing: dict[str, float]
+
+
 class Recognizer:
     """The trained networks and the cleaning before them.
 
@@ -127,6 +172,7 @@ class Recognizer:
     ----------
     networks : where the networks lie, or a :class:`Predictor` that has loaded them
     cleaning : how recordings are cleaned; None takes them as they are, for trimmed clips
+    least_confidence : below it nothing is a digit, whatever the networks' own threshold
 
     Raises
     ------
@@ -137,6 +183,7 @@ class Recognizer:
         self,
         networks: config.DecisionSettings | Predictor | None = None,
         cleaning: config.CleaningSettings | None = DEFAULT_CLEANING,
+        least_confidence: float = 0.0,
     ) -> None:
         if networks is None or isinstance(networks, config.DecisionSettings):
             from recognition.predictor import Predictor
@@ -144,6 +191,8 @@ class Recognizer:
             networks = Predictor(networks)
         self.predictor, self.cleaning = networks, cleaning
         self.rate = self.predictor.audio.sample_rate
+        self.threshold = max(least_confidence, self.predictor.threshold)
+        self.longest = self.predictor.audio.clip_seconds + LONGEST_EXTRA_S
 
     def warm_up(self) -> None:
         """Import and prepare now what the first answer would wait for."""
@@ -169,34 +218,74 @@ class Recognizer:
     def recognize_batch(self, recordings: Sequence[Recording]) -> list[RecognitionResult]:
         """Answer recordings together; each gets the answer that it would get alone."""
         prepared = [self._prepare(recording) for recording in recordings]
-        predictions = self.predictor.predict_batch([speech for _, speech, _ in prepared])
-        results = []
-        for recording, (cleaned, speech, timing), prediction in zip(
-            recordings, prepared, predictions, strict=True
-        ):
-            stages = timing | {"networks": prediction.latency_ms}
-            results.append(
-                RecognitionResult(
-                    recording,
-                    cleaned,
-                    speech,
-                    self.rate,
-                    prediction,
-                    [*recording.remarks, *self._remarks(recording, cleaned, speech)],
-                    stages | {"computing": sum(stages.values())},
-                )
-            )
-        return results
+        waveforms = [waveform for one in prepared for waveform in one.waveforms]
+        predictions = iter(self.predictor.predict_batch(waveforms))
+        return [
+            self._result(recording, one, list(itertools.islice(predictions, len(one.waveforms))))
+            for recording, one in zip(recordings, prepared, strict=True)
+        ]
 
-    def _prepare(self, recording: Recording) -> tuple[Cleaned | None, np.ndarray, dict[str, float]]:
-        """Resample and clean: the stages, what the networks get, and ms by stage."""
+    def _prepare(self, recording: Recording) -> _Prepared:
+        """Resample, clean, and find what the networks get."""
         begun = time.perf_counter()
         speech = audio_io.resample(recording.waveform, recording.sample_rate, self.rate)
         timing = {"resample": 1000 * (time.perf_counter() - begun)}
+        seconds = len(speech) / self.rate
         if self.cleaning is None:
-            return None, speech, timing
+            return _Prepared(None, [speech], segmentation.whole_recording(seconds), timing)
         cleaned = audio_cleaning.clean(speech, self.rate, self.cleaning)
-        return cleaned, cleaned.speech, timing | cleaned.stage_ms
+        timing |= cleaned.stage_ms
+        if not self.cleaning.vad:
+            return _Prepared(
+                cleaned, [cleaned.speech], segmentation.whole_recording(seconds), timing
+            )
+        found = segmentation.find_candidates(cleaned, seconds, self.longest, self.cleaning)
+        others = [
+            audio_cleaning.cut(cleaned.gated, self.rate, (one.start_s, one.end_s))
+            for one in found.candidates[1:]
+        ]
+        return _Prepared(cleaned, [cleaned.speech, *others], found, timing)
+
+    def _result(
+        self, recording: Recording, prepared: _Prepared, predictions: list[Prediction]
+    ) -> RecognitionResult:
+        """Choose among a recording's candidates, and say what was chosen."""
+        found, cleaned = prepared.found, prepared.cleaned
+        accepted = found.accept(predictions, self.threshold)
+        best = max(accepted, key=lambda index: predictions[index].confidence, default=0)
+        speech, prediction = prepared.waveforms[best], predictions[best]
+        prediction = dataclasses.replace(
+            prediction,
+            digit=prediction.best_guess if accepted else None,
+            accepted=bool(accepted),
+            latency_ms=sum(one.latency_ms for one in predictions),
+        )
+        segments = found.segments(predictions, accepted) if speech.size else []
+        if cleaned is not None and best:
+            span = found.candidates[best]
+            cleaned = dataclasses.replace(
+                cleaned,
+                speech=speech,
+                speech_start_s=span.start_s,
+                speech_end_s=span.end_s,
+                level_dbfs=audio_io.dbfs(audio_io.rms(speech)),
+            )
+        stages = prepared.timing | {"networks": prediction.latency_ms}
+        remarks = [*recording.remarks, *self._remarks(recording, cleaned, speech)]
+        digits = [segment.digit for segment in segments if segment.accepted]
+        if len(digits) > 1:
+            remarks.append(f"{len(digits)} digits: {', '.join(map(str, digits))}")
+        return RecognitionResult(
+            recording,
+            cleaned,
+            speech,
+            self.rate,
+            prediction,
+            remarks,
+            stages | {"computing": sum(stages.values())},
+            segments,
+            not accepted and segmentation.sure(prediction, self.threshold),
+        )
 
     def _remarks(
         self, recording: Recording, cleaned: Cleaned | None, speech: np.ndarray
@@ -215,9 +304,14 @@ class Recognizer:
 
     def _too_long(self, speech: np.ndarray) -> list[str]:
         seconds, longest = len(speech) / self.rate, self.predictor.audio.clip_seconds
-        if seconds <= longest + 0.25:  # the padding around speech does not count
+        if seconds <= self.longest:
             return []
+        if self.cleaning is not None and self.cleaning.vad:
+            return [
+                f"too long: {seconds:.1f} s of speech without a digit that stands alone; say one "
+                "digit at a time"
+            ]
         return [
-            f"too long: {seconds:.1f} s of speech, of which the loudest {longest:g} s "
-            "counted; say one digit at a time"
+            f"too long: {seconds:.1f} s, of which the loudest {longest:g} s counted; say one "
+            "digit at a time"
         ]

@@ -29,7 +29,6 @@ from batch_inference import BatchSettings
 from recognition import file_workers
 from recognition.answer_table import COLUMNS, path_cell, write_table
 from recognition.checkpoint import Checkpoint, save_checkpoint
-from recognition.predictor import Predictor
 from recognition.recognizer import Recognizer
 
 ROOT = Path(batch_inference.__file__).parent
@@ -127,7 +126,7 @@ def answered(networks, tmp_path_factory) -> Answered:
 
 
 def test_rows_equal_the_answers_one_by_one(networks, answered):
-    predictor = Predictor(config.DecisionSettings(models_dir=networks))
+    recognizer = Recognizer(config.DecisionSettings(models_dir=networks))
     assert answered.done.returncode == 0
     assert [Path(row["path"]).name for row in answered.rows] == [
         *(f"{n}.wav" for n in range(10)),
@@ -142,8 +141,9 @@ def test_rows_equal_the_answers_one_by_one(networks, answered):
         assert list(row) == list(COLUMNS)
         if row["error"] is not None:
             continue
-        cleaned = audio_cleaning.clean(audio_io.read_audio(row["path"], 8000)[0], 8000)
-        answer = predictor.predict(cleaned.speech)
+        result = recognizer.recognize_file(row["path"])
+        cleaned, answer = result.cleaned, result.prediction
+        assert row["n_digits"] == result.n_digits
         assert row["digit"] == answer.digit and row["best_guess"] == answer.best_guess
         assert row["accepted"] == answer.accepted == (row["digit"] is not None)
         assert row["confidence"] == pytest.approx(answer.confidence, abs=1e-3)

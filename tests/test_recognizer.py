@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import audio_io
 import config
 from audio_io import Recording
+from live.endpointing import Endpointer
 from recognition.recognizer import Recognizer
 
 MODELS = Path(__file__).resolve().parent.parent / "saved_models"
@@ -106,3 +108,115 @@ def test_an_answer_is_readable_as_text_and_as_json(recognizer):
     silent = recognizer.recognize(Recording(np.zeros(RATE, np.float32), RATE))
     assert silent.as_text().startswith("no digit")
     assert json.loads(json.dumps(silent.as_dict(), allow_nan=False))["speech_start_s"] is None
+
+
+@pytest.fixture(scope="module")
+def spoken(fsdd_archive_path) -> dict[int, np.ndarray]:
+    """One real clip of each digit, by one speaker, at a peak of 0.3."""
+    with zipfile.ZipFile(fsdd_archive_path) as content:
+        (folder,) = {name.rsplit("/", 1)[0] for name in content.namelist() if "0_george_0" in name}
+        clips = {
+            digit: audio_io.read_audio(content.read(f"{folder}/{digit}_george_0.wav"))[0]
+            for digit in range(10)
+        }
+    return {digit: clip * np.float32(0.3 / np.abs(clip).max()) for digit, clip in clips.items()}
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.zeros(round(seconds * RATE), np.float32)
+
+
+def room(*parts: np.ndarray) -> Recording:
+    """Sounds end to end in a quiet room, as a recording."""
+    sound = np.concatenate([silence(0.4), *parts, silence(0.4)])
+    noise = np.random.default_rng(0).normal(0, 3e-4, len(sound))
+    return Recording((sound + noise).astype(np.float32), RATE)
+
+
+def beep(seconds: float = 0.3) -> np.ndarray:
+    time = np.arange(round(seconds * RATE)) / RATE
+    return (0.3 * np.sin(2 * np.pi * 1000 * time)).astype(np.float32)
+
+
+def click() -> np.ndarray:
+    """A key, three times as loud as the word."""
+    ring = np.random.default_rng(1).normal(0, 1, 80) * np.exp(-np.arange(80) / 16)
+    return (0.9 * ring / np.abs(ring).max()).astype(np.float32)
+
+
+@pytest.mark.parametrize("other", ["beep", "click", "noise"])
+def test_the_word_wins_against_what_sounds_before_it(recognizer, spoken, other):
+    noise = np.random.default_rng(2).normal(0, 0.08, 10 * RATE).astype(np.float32)
+    sound = {"beep": beep(), "click": click(), "noise": noise}[other]
+    results = recognizer.recognize_batch(
+        [room(sound, silence(0.25), spoken[digit]) for digit in (1, 3, 4, 7)]
+    )
+    assert [result.digit for result in results] == [1, 3, 4, 7]
+    assert all(result.n_digits == 1 for result in results)
+    answers = [next(one for one in result.segments if one.accepted) for result in results]
+    assert all(one.end_s > 0.4 + len(sound) / RATE + 0.25 for one in answers)
+    for result, one in zip(results, answers, strict=True):
+        assert (result.cleaned.speech_start_s, result.cleaned.speech_end_s) == (
+            one.start_s,
+            one.end_s,
+        )
+
+
+def test_two_digits_in_a_recording_are_both_told(recognizer, spoken):
+    result = recognizer.recognize(room(spoken[3], silence(0.5), spoken[7]))
+    assert result.digits == [3, 7] and "2 digits: 3, 7" in result.remarks
+    assert "3 three" in result.as_text() and "7 seven" in result.as_text()
+    values = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert values["n_digits"] == 2
+    assert [segment["digit"] for segment in values["segments"]] == [3, 7]
+    assert set(values["segments"][0]) == {
+        "start_s",
+        "end_s",
+        "digit",
+        "best_guess",
+        "confidence",
+        "accepted",
+    }
+    assert values["digit"] in (3, 7) and values["accepted"]
+
+
+def test_two_digits_hands_free_150_ms_apart_are_both_answered(recognizer, spoken):
+    endpointer = Endpointer(RATE)
+    for first, second in ((3, 7), (1, 9), (5, 0), (8, 4)):
+        sound = room(silence(1), spoken[first], silence(0.15), spoken[second], silence(1))
+        heard = [
+            utterance
+            for start in range(0, len(sound.waveform), 160)
+            for utterance in endpointer.feed(sound.waveform[start : start + 160])
+        ]
+        results = recognizer.recognize_batch([Recording(one.waveform, RATE) for one in heard])
+        assert [digit for result in results for digit in result.digits] == [first, second]
+
+
+def test_no_digit_is_taken_out_of_longer_speech(recognizer, spoken):
+    speech = np.concatenate([spoken[digit][400:-400] for digit in (2, 7, 9, 1, 8, 0)])
+    result = recognizer.recognize(room(speech))
+    assert result.digit is None or result.n_digits > 1
+
+
+def test_one_word_costs_one_clip_and_keeps_its_answer(recognizer, spoken, monkeypatch):
+    sizes = []
+    predict = recognizer.predictor.predict_batch
+    monkeypatch.setattr(
+        recognizer.predictor,
+        "predict_batch",
+        lambda clips: sizes.append(len(clips)) or predict(clips),
+    )
+    for digit in (0, 1, 5):
+        result = recognizer.recognize(room(spoken[digit]))
+        assert result.digit == digit and result.n_digits == 1
+        alone = predict([result.speech])[0]
+        assert result.confidence == pytest.approx(alone.confidence, abs=1e-5)
+    assert max(sizes) <= 4 and min(sizes) == 1
+
+
+def test_more_confidence_can_be_asked_for(recognizer, spoken):
+    strict = Recognizer(recognizer.predictor, least_confidence=1.0)
+    result = strict.recognize(room(spoken[3]))
+    assert result.digit is None and result.prediction.best_guess == 3
+    assert [segment.accepted for segment in result.segments] == [False]
