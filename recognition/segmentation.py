@@ -33,6 +33,9 @@ PIECE_FRAMES = 4
 """Frames (10 ms) of the shortest piece."""
 SPEECH_FRAMES = 8
 """Frames of the shortest piece that may be speech: shorter ones are clicks, and veto nothing."""
+TONAL_SHARE, TONAL_HZ = 0.97, 350.0
+"""Share of a piece's energy within 30 Hz of its strongest frequency from which it is a beep, and
+the frequency that this must exceed: below it, a hummed vowel might be one too."""
 DIP_DB = (8.0, 12.0, 16.0, 24.0)
 """dB below the peaks on both sides at which sound is cut: more where there are too many pieces."""
 CANDIDATES, CANDIDATES_PER_S = 16, 8
@@ -44,8 +47,8 @@ ISOLATED_S = 0.25
 SPLIT_CONFIDENCE = 0.8
 """Confidence that each digit needs where several fill the recording, or one for very long."""
 ISOLATED_CONFIDENCE = 0.65
-"""Confidence that an isolated digit needs beside sounds that are no digits."""
-PART_CONFIDENCE = 0.98
+"""Confidence that an isolated digit needs beside sounds that are no digits, or beside a beep."""
+PART_CONFIDENCE = 0.99
 """Confidence that a digit needs nearer to such sounds."""
 REST_COST = 0.7
 """Cost of a piece that is left over; more than any accepted digit's."""
@@ -97,7 +100,8 @@ def find_candidates(
     if cleaned.segments and seconds > voice_activity.WHOLE_S:
         for dip_db in DIP_DB:
             pieces = find_pieces(cleaned.contrast, dip_db)
-            runs = _runs(pieces)
+            paused = pauses(cleaned.contrast, pieces)
+            runs = _runs(pieces, paused)
             if len(runs) <= limit:
                 break
     inside = [
@@ -111,7 +115,23 @@ def find_candidates(
         for first, last in sorted(runs, key=lambda run: run[1] - run[0])[:limit]
         if (first, last) != (main.first, main.last)
     ]
-    return Candidates(pieces, cleaned.contrast, [main, *others], longest_s)
+    speech = [may_be_speech(cleaned, piece, seconds) for piece in pieces]
+    return Candidates(pieces, cleaned.contrast, [main, *others], longest_s, speech)
+
+
+def may_be_speech(cleaned: Cleaned, piece: tuple[int, int], seconds: float) -> bool:
+    """Whether a piece, in frames, is neither a click nor a beep."""
+    start, end = piece
+    if end - start < SPEECH_FRAMES:
+        return False
+    rate = len(cleaned.gated) / seconds
+    sound = cleaned.gated[round(start * FRAME_S * rate) : round(end * FRAME_S * rate)]
+    energy = np.square(np.abs(np.fft.rfft(sound * np.hanning(len(sound)))))
+    frequencies = np.fft.rfftfreq(len(sound), 1 / rate)
+    strongest = frequencies[energy.argmax()]
+    near = np.abs(frequencies - strongest) <= 30.0
+    tonal = energy[near].sum() >= TONAL_SHARE * energy.sum() > 0
+    return not (tonal and strongest >= TONAL_HZ)
 
 
 def find_pieces(contrast: np.ndarray, dip_db: float) -> list[tuple[int, int]]:
@@ -143,13 +163,23 @@ def _dips(contrast: np.ndarray, dip_db: float) -> list[int]:
     return [*_dips(contrast[:lowest], dip_db), lowest, *later]
 
 
-def _runs(pieces: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def pauses(contrast: np.ndarray, pieces: Sequence[tuple[int, int]]) -> list[bool]:
+    """Whether there is a pause between each piece and the next, in dB (frames,)."""
+    peaks = [start + int(contrast[start:end].argmax()) for start, end in pieces]
+    quiet = [
+        np.sum(contrast[left:right] < min(contrast[left], contrast[right]) - PAUSE_DB)
+        for left, right in zip(peaks[:-1], peaks[1:], strict=True)
+    ]
+    return [bool(FRAME_S * frames >= PAUSE_S) for frames in quiet]
+
+
+def _runs(pieces: Sequence[tuple[int, int]], paused: Sequence[bool]) -> list[tuple[int, int]]:
     """First and last piece of every run that a word might fill."""
     runs = []
     for first in range(len(pieces)):
         for last in range(first, len(pieces)):
             seconds = FRAME_S * (pieces[last][1] - pieces[first][0])
-            if seconds > (LONGEST_S if last > first else LONGEST_UNBROKEN_S):
+            if seconds > (LONGEST_S if any(paused[first:last]) else LONGEST_UNBROKEN_S):
                 break
             if seconds >= SHORTEST_S:
                 runs.append((first, last))
@@ -180,6 +210,7 @@ class Candidates:
     contrast : dB (frames,), from :func:`voice_activity.activity`
     candidates : the first is the span that cleaning found
     longest_s : s from which the first candidate counts as long
+    is_speech : whether each piece may be speech
     """
 
     def __init__(
@@ -188,14 +219,11 @@ class Candidates:
         contrast: np.ndarray,
         candidates: Sequence[Candidate],
         longest_s: float,
+        is_speech: Sequence[bool] = (),
     ) -> None:
         self.pieces, self.candidates, self.longest_s = pieces, candidates, longest_s
-        self.is_speech = [end - start >= SPEECH_FRAMES for start, end in pieces]
-        peaks = [start + int(contrast[start:end].argmax()) for start, end in pieces]
-        self.paused = [
-            FRAME_S * np.sum(contrast[a:b] < min(contrast[a], contrast[b]) - PAUSE_DB) >= PAUSE_S
-            for a, b in zip(peaks[:-1], peaks[1:], strict=True)
-        ]
+        self.is_speech = is_speech
+        self.paused = pauses(contrast, pieces)
         self.usable = [one.first <= one.last for one in candidates]
         self.usable[0] = self.usable[0] and self._may_be_a_digit(candidates[0])
 
@@ -249,8 +277,8 @@ class Candidates:
         one = self.candidates[index]
         long = one.end_s - one.start_s > self.longest_s
         outside = any(self.is_speech[: one.first]) or any(self.is_speech[one.last + 1 :])
-        if index == 0 and not outside and not long:
-            return 0.0
+        if not outside and not long:
+            return 0.0 if index == 0 else ISOLATED_CONFIDENCE
         if alone or not outside:
             return SPLIT_CONFIDENCE
         return ISOLATED_CONFIDENCE if self._isolated(one) else PART_CONFIDENCE

@@ -31,7 +31,8 @@ def predicted(digit: int, confidence: float, reject: float = 0.0) -> Prediction:
 
 def found(contrast: np.ndarray, span: tuple[float, float] | None = None) -> Candidates:
     """The candidates of a recording with that contrast, and with that span as its speech."""
-    cleaned = audio_cleaning.clean(np.zeros(80 * len(contrast), np.float32), RATE)
+    noise = np.random.default_rng(0).normal(0, 0.1, 80 * len(contrast)).astype(np.float32)
+    cleaned = audio_cleaning.clean(noise, RATE)
     span = span or (0.0, len(contrast) / 100)
     cleaned = dataclasses.replace(
         cleaned, contrast=contrast, segments=[span], speech_start_s=span[0], speech_end_s=span[1]
@@ -111,6 +112,16 @@ def test_a_click_beside_a_word_vetoes_nothing():
     clicked = sounds((0.3, 0), (0.06, 40), (0.02, 0), (0.4, 30), (0.3, 0))
     candidates = found(clicked, (0.32, 0.84))
     assert answer(candidates, {(0, 0): (4, 0.99), (1, 1): (4, 0.99)}) == [4]
+
+
+def test_a_beep_is_no_speech_and_vetoes_nothing():
+    time = np.arange(RATE) / RATE
+    beep = (0.1 * np.sin(2 * np.pi * 1000 * time)).astype(np.float32)
+    vowel = sum(0.1 / n * np.sin(2 * np.pi * 120 * n * time + n) for n in range(1, 20))
+    for sound, speech in ((beep, False), (vowel.astype(np.float32), True)):
+        cleaned = audio_cleaning.clean(sound, RATE)
+        assert segmentation.may_be_speech(cleaned, (20, 50), 1.0) == speech
+        assert not segmentation.may_be_speech(cleaned, (20, 25), 1.0), "as short as a click"
 
 
 def test_long_speech_with_a_pause_is_no_single_digit():
