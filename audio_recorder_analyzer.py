@@ -271,8 +271,8 @@ def cut_faults(cleaned: Cleaned) -> list[tuple[str, str]]:
         faults.append(("the recording ends within speech", "record a little longer"))
     answered = (cleaned.speech_start_s, cleaned.speech_end_s)
     if answered != (cleaned.segments[0][0], cleaned.segments[-1][1]):
-        fault = f"{len(cleaned.segments)} stretches of speech, the surest digit is the answer"
-        faults.append((fault, "say one digit in a recording"))
+        fault = f"{len(cleaned.segments)} stretches of speech"
+        faults.append((fault, "each is recognised for itself; say one digit for one answer"))
     return faults
 
 
