@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -133,13 +134,18 @@ def clipped(waveform: np.ndarray) -> float:
     return float(np.mean(np.abs(waveform) >= CLIPPED)) if waveform.size else 0.0
 
 
-def level_advice(waveform: np.ndarray, level_dbfs: float) -> list[str]:
-    """What to do about a recording, as it came from the microphone, that is too loud or quiet."""
+def level_faults(waveform: np.ndarray, level_dbfs: float) -> list[tuple[str, str]]:
+    """Whether a recording is too loud or too quiet: the fault, and what to do at a microphone."""
     if clipped(waveform) > CLIPPED_FRACTION:
-        return ["clipped: turn the microphone's gain down or move back"]
+        return [("clipped", "turn the microphone's gain down or move back")]
     if level_dbfs < QUIET_DBFS:
-        return ["too quiet: move closer or turn the microphone's gain up"]
+        return [("very quiet", "move closer or turn the microphone's gain up")]
     return []
+
+
+def as_advice(faults: Iterable[tuple[str, str]], live: bool) -> list[str]:
+    """Faults as lines; with what to do about them where a microphone here has just recorded."""
+    return [f"{fault}: {remedy}" if live else fault for fault, remedy in faults]
 
 
 def high_pass(waveform: np.ndarray, sample_rate: int, settings: CleaningSettings) -> np.ndarray:

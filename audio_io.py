@@ -63,6 +63,8 @@ class Recording:
     """The file's name, or where else it came from."""
     remarks: tuple[str, ...] = ()
     """What is known of it already, in plain words."""
+    live: bool = False
+    """Whether a microphone here has just recorded it: only then does advice on microphones help."""
 
     @property
     def seconds(self) -> float:

@@ -164,7 +164,7 @@ def record(settings: AnalyzerSettings) -> Recording:
                 raise
             terminal.say(f"{error}; analysing what was recorded until then")
             waveform, rate = error.waveform, error.sample_rate
-    return Recording(waveform, rate, time.strftime("recording_%Y%m%d-%H%M%S"))
+    return Recording(waveform, rate, time.strftime("recording_%Y%m%d-%H%M%S"), live=True)
 
 
 def report_on(recording: Recording, settings: AnalyzerSettings, results: ResultsFolder) -> None:
@@ -172,8 +172,7 @@ def report_on(recording: Recording, settings: AnalyzerSettings, results: Results
 
     Text is printed before anything is saved; the line of JSON lists what has been saved.
     """
-    is_file = bool(settings.files or settings.wav)
-    report, cleaned = analyze(recording, settings.cleaning, is_file)
+    report, cleaned = analyze(recording, settings.cleaning)
     if not settings.json:
         print(as_text(report), flush=True)
     saved = [str(path) for path in results.save(recording, cleaned)]
@@ -184,7 +183,7 @@ def report_on(recording: Recording, settings: AnalyzerSettings, results: Results
 
 
 def analyze(
-    recording: Recording, settings: config.CleaningSettings | None = None, is_file: bool = False
+    recording: Recording, settings: config.CleaningSettings | None = None
 ) -> tuple[RecordingReport, Cleaned]:
     """Measure a recording as it is, and clean it the way the recogniser does.
 
@@ -192,7 +191,6 @@ def analyze(
     ----------
     recording : of any rate
     settings : how it is cleaned
-    is_file : it did not come from a microphone here, so nothing is said of permissions
 
     Returns
     -------
@@ -216,59 +214,66 @@ def analyze(
         speech_dbfs=round(cleaned.level_dbfs, 1) if has_speech else None,
         segments=[(round(start, 3), round(end, 3)) for start, end in cleaned.segments],
         remarks=list(recording.remarks),
-        advice=advise(waveform, sample_rate, cleaned, is_file),
+        advice=advise(recording, cleaned),
     ), cleaned
 
 
-def advise(
-    waveform: np.ndarray, sample_rate: int, cleaned: Cleaned, is_file: bool = False
-) -> list[str]:
-    """Plain sentences on what to do better; never empty."""
-    if not np.any(waveform) and is_file:
+def advise(recording: Recording, cleaned: Cleaned) -> list[str]:
+    """Plain sentences on what is wrong and, for live recordings, what to do; never empty."""
+    if np.any(recording.waveform):
+        faults = [*sound_faults(recording, cleaned), *speech_faults(cleaned)]
+        return audio_cleaning.as_advice(faults, recording.live) or ["good: nothing to improve"]
+    if not recording.live:
         return ["the file holds nothing but zeros: whatever recorded it heard nothing"]
-    if not np.any(waveform):
-        from live import devices
+    from live import devices
 
-        return [
-            "nothing but zeros was recorded: the microphone is muted or may not be used; "
-            + devices.permission_hint()
-        ]
+    return [
+        "nothing but zeros was recorded: the microphone is muted or may not be used; "
+        + devices.permission_hint()
+    ]
+
+
+def sound_faults(recording: Recording, cleaned: Cleaned) -> list[tuple[str, str]]:
+    """Faults of level, rate and electronics, each with what to do at a microphone."""
     level = cleaned.level_dbfs if cleaned.segments else 0.0
-    advice = audio_cleaning.level_advice(waveform, level)
-    if sample_rate < config.AudioSettings.sample_rate:
-        advice.append(
-            f"the sample rate of {sample_rate} Hz loses the consonants: record at "
-            f"{config.AudioSettings.sample_rate} Hz or more"
-        )
-    if abs(float(waveform.mean(dtype=np.float64))) > DC_OFFSET:
-        advice.append("there is a DC offset: cleaning takes it out, but try another input or cable")
+    faults = audio_cleaning.level_faults(recording.waveform, level)
+    lowest = config.AudioSettings.sample_rate
+    if recording.sample_rate < lowest:
+        fault = f"the sample rate of {recording.sample_rate} Hz loses the consonants"
+        faults.append((fault, f"record at {lowest} Hz or more"))
+    if abs(float(recording.waveform.mean(dtype=np.float64))) > DC_OFFSET:
+        faults.append(("DC offset, which cleaning takes out", "try another input or cable"))
+    return faults
+
+
+def speech_faults(cleaned: Cleaned) -> list[tuple[str, str]]:
+    """Faults of the speech and the noise around it, each with what to do at a microphone."""
     if not cleaned.segments:
-        return [*advice, "no speech found: speak while it records, nearer to the microphone"]
+        return [("no speech found", "speak while it records, nearer to the microphone")]
+    faults = []
     if cleaned.snr_db < NOISY_DB:
-        advice.append("very noisy: switch the noise off, or move much closer to the microphone")
+        faults.append(("very noisy", "switch the noise off, or move much closer"))
     elif cleaned.snr_db < CLEAR_DB:
-        advice.append("some noise: a quieter room or a closer microphone helps")
-    return advice + cut_advice(cleaned) or ["good: nothing to improve"]
+        faults.append(("some noise", "a quieter room or a closer microphone helps"))
+    return faults + cut_faults(cleaned)
 
 
-def cut_advice(cleaned: Cleaned) -> list[str]:
-    """Advice on words cut off at an edge of the recording, and on several words in one."""
+def cut_faults(cleaned: Cleaned) -> list[tuple[str, str]]:
+    """Words cut off at an edge of the recording, and several words in one."""
     size = config.AudioSettings.sample_rate // 50
     frames = cleaned.highpassed[: len(cleaned.highpassed) // size * size].reshape(-1, size)
     levels = [audio_io.dbfs(audio_io.rms(frame)) for frame in frames] or [-120.0]
-    advice = []
+    faults = []
     duration = len(cleaned.original) / config.AudioSettings.sample_rate
     if cleaned.segments[0][0] <= 0 and levels[0] > max(levels) - CUT_DB:
-        advice.append("the recording starts within speech: wait a moment before you speak")
+        faults.append(("the recording starts within speech", "wait a moment before you speak"))
     if cleaned.segments[-1][1] >= duration and levels[-1] > max(levels) - CUT_DB:
-        advice.append("the recording ends within speech: record a little longer")
+        faults.append(("the recording ends within speech", "record a little longer"))
     answered = (cleaned.speech_start_s, cleaned.speech_end_s)
     if answered != (cleaned.segments[0][0], cleaned.segments[-1][1]):
-        advice.append(
-            f"{len(cleaned.segments)} stretches of speech: only the strongest is "
-            "recognised, say one digit in a recording"
-        )
-    return advice
+        fault = f"{len(cleaned.segments)} stretches of speech"
+        faults.append((fault, "each is recognised for itself; say one digit for one answer"))
+    return faults
 
 
 class ResultsFolder:

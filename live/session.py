@@ -151,7 +151,7 @@ def microphone_recording(
     """What the microphone gave, with advice where it gave nothing but zeros."""
     if waveform.size and not waveform.any():
         remarks += ("nothing but zeros from the microphone: " + devices.permission_hint(),)
-    return Recording(waveform, sample_rate, "microphone", remarks)
+    return Recording(waveform, sample_rate, "microphone", remarks, live=True)
 
 
 def as_digit(text: str) -> int | None:

@@ -114,16 +114,18 @@ class ProtocolReport:
     extras: tables.Files = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
-        """Write every file, each atomically."""
+        """Write every file, each atomically; figures and extras that can't be are told."""
         record = {"record": utils.run_record()}
         utils.write_text(folder / f"{self.name}.md", self.text)
         utils.write_json(folder / f"{self.name}.json", tables.plain(self.data | record))
-        self.figure(folder / f"{self.name}.png")
+        with utils.by_product(folder / f"{self.name}.png"):
+            self.figure(folder / f"{self.name}.png")
         for name, content in self.extras.items():
-            if callable(content):
-                content(folder / name)
-            else:
-                utils.write_text(folder / name, content)
+            with utils.by_product(folder / name):
+                if callable(content):
+                    content(folder / name)
+                else:
+                    utils.write_text(folder / name, content)
 
 
 @dataclass(frozen=True)

@@ -297,7 +297,8 @@ class Recognizer:
             return [] if recording.remarks else ["nothing but zeros"]
         found = []
         if cleaned is not None:
-            found = audio_cleaning.level_advice(recording.waveform, cleaned.level_dbfs)
+            faults = audio_cleaning.level_faults(recording.waveform, cleaned.level_dbfs)
+            found = audio_cleaning.as_advice(faults, recording.live)
             if not found and not speech.size:
                 found = ["no speech found"]
         return found + self._too_long(speech)

@@ -40,7 +40,7 @@ def recording(
 
 
 def advice(waveform: np.ndarray, rate: int = RATE) -> str:
-    return " | ".join(analyze(Recording(waveform, rate))[0].advice)
+    return " | ".join(analyze(Recording(waveform, rate, live=True))[0].advice)
 
 
 def script(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
@@ -71,7 +71,7 @@ def test_a_good_recording_is_measured_and_praised():
     "words, waveform",
     [
         ("clipped", np.clip(recording(8.0), -1, 1)),
-        ("too quiet: move closer", recording(0.004, 1e-6)),
+        ("very quiet: move closer", recording(0.004, 1e-6)),
         ("DC offset", recording() + 0.1),
         ("very noisy", recording(0.1, 0.03)),
         ("some noise", recording(0.2, 0.008)),
@@ -93,9 +93,43 @@ def test_muted_microphones_are_told_from_silent_rooms():
 
 
 def test_a_file_of_zeros_gets_no_advice_on_the_microphone_of_this_computer():
-    report, _ = analyze(Recording(np.zeros(RATE, np.float32), RATE), is_file=True)
+    report, _ = analyze(Recording(np.zeros(RATE, np.float32), RATE))
     assert "nothing but zeros" in report.advice[0]
     assert "muted" not in report.advice[0] and "Privacy" not in report.advice[0]
+
+
+MICROPHONE_WORDS = ("microphone", "closer", "speak", "gain", "record", "try another", "say one")
+
+
+@pytest.mark.parametrize(
+    "waveform",
+    [
+        np.clip(recording(8.0), -1, 1),
+        recording(0.004, 1e-6),
+        recording() + 0.1,
+        recording(0.1, 0.03),
+        recording(0.2, 0.008),
+        recording(noise=0.01, speech=()),
+        recording(seconds=4.0, speech=((0.5, 0.9), (2.5, 3.0))),
+    ],
+)
+def test_files_get_the_fault_and_no_advice_on_microphones(waveform):
+    report, _ = analyze(Recording(waveform, RATE))
+    live, _ = analyze(Recording(waveform, RATE, live=True))
+    assert report.advice != ["good: nothing to improve"]
+    assert not [word for word in MICROPHONE_WORDS for line in report.advice if word in line]
+    assert [line.split(": ")[0] for line in live.advice] == report.advice
+    assert [word for word in MICROPHONE_WORDS for line in live.advice if word in line]
+
+
+def test_what_the_reader_remarks_is_in_the_report(tmp_path, capsys):
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, 8 * recording(0.9), RATE, "FLOAT")
+    for json_line in (False, True):
+        settings = AnalyzerSettings(files=(str(loud),), save=False, json=json_line)
+        assert audio_recorder_analyzer.run(settings) == 0
+        printed = capsys.readouterr().out
+        assert "times full scale: scaled down" in printed and "microphone" not in printed
 
 
 def test_a_low_rate_is_told():

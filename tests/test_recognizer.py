@@ -45,7 +45,7 @@ def word(seconds: float = 0.5, level: float = 0.1, around: float = 0.4) -> np.nd
     [
         (np.zeros(RATE, np.float32), "zeros"),
         (np.clip(20 * word(), -1, 1), "clipped"),
-        (word(level=5e-4), "too quiet"),
+        (word(level=5e-4), "very quiet"),
         (np.full(RATE // 50, 0.1, np.float32), "too short: 20 ms"),
         (np.zeros(0, np.float32), "too short"),
         (np.random.default_rng(0).normal(0, 0.05, RATE).astype(np.float32), "no speech"),
@@ -54,6 +54,14 @@ def word(seconds: float = 0.5, level: float = 0.1, around: float = 0.4) -> np.nd
 def test_what_is_wrong_with_a_recording_is_told(recognizer, sound, text):
     (remark,) = recognizer.recognize(Recording(sound, RATE)).remarks
     assert text in remark
+
+
+def test_advice_on_microphones_is_for_what_a_microphone_recorded(recognizer):
+    loud, quiet = np.clip(20 * word(), -1, 1), word(level=5e-4)
+    for sound, fault in ((loud, "clipped"), (quiet, "very quiet")):
+        assert recognizer.recognize(Recording(sound, RATE)).remarks == [fault]
+        (remark,) = recognizer.recognize(Recording(sound, RATE, live=True)).remarks
+        assert remark.startswith(fault + ": ") and "gain" in remark
 
 
 def test_a_good_recording_needs_no_remark(recognizer):
