@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import reprlib
 import types
 import typing
+import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,8 @@ Group = TypeVar("Group", config.AudioSettings, config.FeaturesSettings)
 FORMAT = 2
 """Layout of the checkpoint dictionary; raised when it changes."""
 REMEDY = "make it again with: python train.py"
+MAX_VALUES = 1_000_000
+"""Values in a file at most; the state of a training run has a few thousand."""
 
 
 @dataclass
@@ -87,15 +91,46 @@ def load_tensors(path: Path, remedy: str, device: str = "cpu") -> Any:
     """
     stream = io.BytesIO(path.read_bytes())
     try:
-        with zipfile.ZipFile(stream) as archive:  # torch.load itself does not check the sums
-            if archive.testzip() is not None:
-                raise zipfile.BadZipFile
-        stream.seek(0)
-        return torch.load(stream, map_location=device, weights_only=True)
+        _check_archive(stream)
+        with warnings.catch_warnings():  # of pickles that it does not know: they are refused
+            warnings.simplefilter("ignore")
+            content = torch.load(stream, map_location=device, weights_only=True)
+        _check_sizes(content)
+        return content
     except Exception:  # bytes that are not ours make these readers raise anything
         raise config.UserError(
             f"{path}: truncated, altered or not a model file; {remedy}"
         ) from None
+
+
+def _check_archive(stream: io.BytesIO) -> None:
+    """Refuse wrong check sums, which torch.load ignores, and what would unpack to more bytes."""
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise zipfile.BadZipFile  # torch.save never compresses
+        if sum(member.file_size for member in members) > stream.getbuffer().nbytes:
+            raise zipfile.BadZipFile
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile
+    stream.seek(0)
+
+
+def _check_sizes(content: object) -> None:
+    """Refuse tensors that claim more elements than are stored, and lists of lists without end."""
+    todo, count = [content], 1
+    while todo:
+        item = todo.pop()
+        if isinstance(item, Tensor):
+            if item.layout != torch.strided or item.is_meta:
+                raise ValueError
+            if item.numel() * item.element_size() > item.untyped_storage().nbytes():
+                raise ValueError
+        elif isinstance(item, (dict, list, tuple, set)):
+            count += len(item)
+            if count > MAX_VALUES:
+                raise ValueError
+            todo += item.values() if isinstance(item, dict) else item
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -110,7 +145,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     if not path.is_file():
         raise config.UserError(f"{path}: no such model file; train one with: python train.py")
     content = load_tensors(path, REMEDY)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    stored = content.get("format") if isinstance(content, dict) else None
+    if not fits(stored, int) or stored != FORMAT:
         raise config.UserError(f"{path}: not a checkpoint of this version; {REMEDY}")
     try:
         checkpoint = unpacked(content)
@@ -145,8 +181,13 @@ def settings_group(kind: type[Group], values: dict[str, Any]) -> Group:
     hints = typing.get_type_hints(kind)
     for name, value in values.items():
         if not fits(value, hints[name]):
-            raise config.UserError(f"its {name} is {value!r:.40}")
+            raise config.UserError(f"its {name} is {shown(value)}")
     return kind(**values)
+
+
+def shown(value: object) -> str:
+    """The beginning of a value, in one line."""
+    return " ".join(reprlib.repr(value).split())[:40]
 
 
 def fits(value: object, hint: Any) -> bool:
@@ -175,7 +216,7 @@ def check_values(checkpoint: Checkpoint) -> None:
     ):
         value = getattr(checkpoint, name)
         if not fits(value, float) or not low <= value <= high:
-            raise config.UserError(f"its {name} is {value!r:.40}")
+            raise config.UserError(f"its {name} is {shown(value)}")
     if not isinstance(checkpoint.record, dict) or not fits(checkpoint.record.get("seed", 0), int):
         raise config.UserError("its record is damaged")
 

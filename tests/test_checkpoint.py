@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from untrained import checkpoint
 from waiting import PATIENCE
 
 import config
+import models
 from recognition.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,6 +138,10 @@ AUDIO = dataclasses.asdict(config.AudioSettings())
         ({"audio": AUDIO | {"sample_rate": 1}}, "audio.sample-rate is 1"),
         ({"audio": AUDIO | {"nosuch": 1}}, "do not fit"),
         ({"nosuch": 1}, "do not fit"),
+        ({"audio": AUDIO | {"max_seconds": torch.zeros(4, 4)}}, "its max_seconds is tensor"),
+        ({"format": torch.zeros(0)}, "not a checkpoint of this version"),
+        ({"labels": torch.zeros(1).expand(10**12)}, "truncated, altered"),
+        ({"format": torch.zeros(1).expand(10**12)}, "truncated, altered"),
     ],
     ids=str,
 )
@@ -146,6 +152,37 @@ def test_values_that_no_training_gives_are_named_in_one_line(folder, changes, pr
     line = str(complaint.value)
     assert line.startswith(str(folder / "cnn.pt")) and problem in line and "\n" not in line
     assert "python train.py" in line
+
+
+def test_weights_of_a_wide_network_that_the_file_does_not_hold_are_refused(folder):
+    with torch.device("meta"):
+        wide = models.create_model("cnn", 40, width=2**14).state_dict()
+    weights = {
+        name: torch.zeros((), dtype=item.dtype).expand(item.shape) for name, item in wide.items()
+    }
+    spoil(folder / "cnn.pt", arguments={"width": 2**14}, weights=weights)  # tens of gigabytes
+    with pytest.raises(config.UserError, match="truncated, altered"):
+        load_checkpoint(folder / "cnn.pt")
+
+
+def test_a_list_of_lists_without_end_is_refused(folder):
+    nested: list = [0.0]
+    for _ in range(40):  # small in a file, endless for what walks through it
+        nested = [nested] * 4
+    spoil(folder / "cnn.pt", temperature=nested)
+    with pytest.raises(config.UserError, match="truncated, altered"):
+        load_checkpoint(folder / "cnn.pt")
+
+
+def test_a_compressed_file_is_refused_unread(folder):
+    spoil(folder / "cnn.pt", more=torch.zeros(10_000_000))
+    with zipfile.ZipFile(folder / "cnn.pt") as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(folder / "cnn.pt", "w", zipfile.ZIP_DEFLATED) as small:
+        for name, content in members.items():
+            small.writestr(name, content)
+    with pytest.raises(config.UserError, match="truncated, altered"):
+        load_checkpoint(folder / "cnn.pt")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

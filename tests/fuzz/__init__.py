@@ -1,0 +1,1 @@
+"""Damaged and hostile input, seeded: made, tried, counted. ``python -m tests.fuzz``."""
