@@ -37,6 +37,8 @@ WORDS = tuple(_WORDS.split())
 """Short common words, near misses of digits, larger numbers, hesitations."""
 LETTERS = tuple("BCDEFGHIJKLMNPQRSTUVWXYZ")
 """Letters of the alphabet; A and O are left out, being near eight and "oh"."""
+HOMOPHONES = frozenset({"to", "too", "for", "won", "ate"})
+"""Spellings that sound like a digit, which syllables may come upon by chance."""
 _ONSETS = (
     "b d f g h j k l m n p r s t v w z bl br ch cl cr dr fl gl gr pl pr sh sk sl sm sn sp st str th"
 )
@@ -46,6 +48,12 @@ _CODAS = " b d f g k l m n p s t v ck ft ld lk mp nd ng nk nt sh sk st th tch ks
 
 def random_text(rng: np.random.Generator) -> str:
     """Something out of vocabulary: a word, a letter, two words, or syllables that mean nothing."""
+    while (text := _any_text(rng)) in HOMOPHONES:
+        pass
+    return text
+
+
+def _any_text(rng: np.random.Generator) -> str:
     kind = rng.random()
     if kind < 0.6:
         return str(rng.choice(WORDS))

@@ -18,7 +18,7 @@ import pandas
 import pytest
 import soundfile
 import torch
-from waiting import PATIENCE, wait_until
+from waiting import PATIENCE, unmeasured, wait_until
 
 import audio_cleaning
 import audio_io
@@ -390,7 +390,9 @@ def test_a_stopped_batch_keeps_what_was_answered_and_leaves_no_process(networks,
     folder = many_files(tmp_path / "many", 1500)
     output, partial = tmp_path / "out.csv", tmp_path / "out.csv.partial.jsonl"
     command = script(networks, folder, "--output", output, "--workers", "2")
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    running = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=unmeasured()
+    )
     while not partial.exists() or partial.read_bytes().count(b"\n") < 200:
         assert running.poll() is None, running.stderr.read()
         time.sleep(0.01)
@@ -425,6 +427,7 @@ def test_a_batch_stopped_while_processes_start_leaves_none_and_no_traceback(
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env=unmeasured(),
         )
         while not partial.exists():  # the script is at work from here on
             assert running.poll() is None, running.stderr.read()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from waiting import PATIENCE, wait_until
+from waiting import PATIENCE, unmeasured, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -48,6 +48,7 @@ def live(tmp_path) -> Iterator[subprocess.Popen]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
+        env=unmeasured(),
     )
     assert ": 7 seven" in process.stdout.readline()
     wait_until(lambda: figure_processes(process.pid), "no figure process")

@@ -17,7 +17,7 @@ from virtual_microphone import (  # noqa: F401  pytest finds the fixture by its 
     hear_ctrl_c,
     speaker_fixture,
 )
-from waiting import PATIENCE, wait_until
+from waiting import PATIENCE, unmeasured, wait_until
 
 from live import terminal
 
@@ -96,7 +96,7 @@ def test_the_terminal_is_restored_after_ctrl_c(speaker: VirtualMicrophone, tmp_p
             str(ROOT / "saved_models"),
         ],
         cwd=tmp_path,
-        env=speaker.environment,
+        env=unmeasured(speaker.environment),
         stdin=child,
         stdout=child,
         stderr=child,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from waiting import PATIENCE
+from waiting import PATIENCE, unmeasured
 
 import audio_io
 import config
@@ -281,6 +281,7 @@ def test_a_disk_that_fills_while_saving_is_one_line(tones, tmp_path):
         text=True,
         timeout=PATIENCE,
         preexec_fn=limit_files(50_000),
+        env=unmeasured(),  # what coverage.py writes would be cut off too
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
@@ -395,6 +396,7 @@ def test_a_signal_ends_training_with_whole_files_and_no_process_left(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env=unmeasured(),
     )
     for line in process.stdout:
         if "epoch   3" in line:
@@ -424,6 +426,7 @@ def test_killed_again_and_again_it_resumes_to_the_weights_of_an_unbroken_run(
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=unmeasured(),
         )
         for line in process.stdout:  # until an epoch ends that no other run came to
             epoch = re.search(r" epoch +(\d+)/", line)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from waiting import PATIENCE
+from waiting import PATIENCE, unmeasured
 
 import config
 import utils
@@ -69,7 +69,11 @@ def test_a_name_that_the_console_cannot_show_ends_nothing(script, encoding):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
 def test_sigterm_ends_with_143_after_tidying_up(script):
     running = subprocess.Popen(
-        [*script, "wait"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*script, "wait"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=unmeasured(),
     )
     assert running.stdout.readline() == "waiting\n"
     running.send_signal(signal.SIGTERM)
