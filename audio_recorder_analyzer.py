@@ -227,10 +227,8 @@ def advise(recording: Recording, cleaned: Cleaned) -> list[str]:
         return ["the file holds nothing but zeros: whatever recorded it heard nothing"]
     from live import devices
 
-    return [
-        "nothing but zeros was recorded: the microphone is muted or may not be used; "
-        + devices.permission_hint()
-    ]
+    fault = "nothing but zeros was recorded: the microphone is muted or may not be used; "
+    return [fault + devices.permission_hint()]
 
 
 def sound_faults(recording: Recording, cleaned: Cleaned) -> list[tuple[str, str]]:
@@ -241,7 +239,7 @@ def sound_faults(recording: Recording, cleaned: Cleaned) -> list[tuple[str, str]
     if recording.sample_rate < lowest:
         fault = f"the sample rate of {recording.sample_rate} Hz loses the consonants"
         faults.append((fault, f"record at {lowest} Hz or more"))
-    if abs(float(recording.waveform.mean(dtype=np.float64))) > DC_OFFSET:
+    if abs(cleaned.dc_offset) > DC_OFFSET:
         faults.append(("DC offset, which cleaning takes out", "try another input or cable"))
     return faults
 
@@ -260,19 +258,18 @@ def speech_faults(cleaned: Cleaned) -> list[tuple[str, str]]:
 
 def cut_faults(cleaned: Cleaned) -> list[tuple[str, str]]:
     """Words cut off at an edge of the recording, and several words in one."""
-    size = config.AudioSettings.sample_rate // 50
+    rate = config.AudioSettings.sample_rate
+    size = rate // 50
     frames = cleaned.highpassed[: len(cleaned.highpassed) // size * size].reshape(-1, size)
     levels = [audio_io.dbfs(audio_io.rms(frame)) for frame in frames] or [-120.0]
     faults = []
-    duration = len(cleaned.original) / config.AudioSettings.sample_rate
-    if cleaned.segments[0][0] <= 0 and levels[0] > max(levels) - CUT_DB:
+    start, end = cleaned.segments[0][0], cleaned.segments[-1][1]
+    if start <= 0 and levels[0] > max(levels) - CUT_DB:
         faults.append(("the recording starts within speech", "wait a moment before you speak"))
-    if cleaned.segments[-1][1] >= duration and levels[-1] > max(levels) - CUT_DB:
+    if end >= len(cleaned.original) / rate and levels[-1] > max(levels) - CUT_DB:
         faults.append(("the recording ends within speech", "record a little longer"))
-    answered = (cleaned.speech_start_s, cleaned.speech_end_s)
-    if answered != (cleaned.segments[0][0], cleaned.segments[-1][1]):
-        fault = f"{len(cleaned.segments)} stretches of speech"
-        faults.append((fault, "each is recognised for itself; say one digit for one answer"))
+    if (cleaned.speech_start_s, cleaned.speech_end_s) != (start, end):
+        faults.append((f"{len(cleaned.segments)} stretches of speech", "say one digit at a time"))
     return faults
 
 
