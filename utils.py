@@ -371,6 +371,19 @@ def main(
         sys.exit(1)
 
 
+@contextlib.contextmanager
+def ctrl_c_waits() -> Iterator[None]:
+    """Let a Ctrl-C come after what is done meanwhile, which is then whole; main thread only."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 def _end(signal_number: int, frame: object) -> NoReturn:
     """Answer SIGTERM with an exception, so that what is begun is tidied up on the way out."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not end the tidying

@@ -79,6 +79,9 @@ class Session:
         """The networks; once they are loaded, Ctrl-C is answered by tidying up."""
         started = time.monotonic()
         recognizer = load_recognizer(self.settings)
+        import soxr  # noqa: F401  a Ctrl-C while it is imported would crash it
+        import webrtcvad  # noqa: F401
+
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if not self.settings.sources:
@@ -111,7 +114,8 @@ class Session:
         print(self._text(result), flush=True)
         if self.settings.timing:
             self.terminal.say(result.timing_text())
-        self.store.save(result)
+        with utils.ctrl_c_waits():
+            self.store.save(result)
 
     def _text(self, result: RecognitionResult) -> str:
         if self.settings.json:
@@ -129,7 +133,8 @@ class Session:
         elif self.last is None:
             self.terminal.say("there is no answer to correct yet")
         else:
-            path = self.store.label(self.last, digit)
+            with utils.ctrl_c_waits():
+                path = self.store.label(self.last, digit)
             if path is not None:
                 self.terminal.say(f"kept as your {digit}: {path}")
 

@@ -151,3 +151,15 @@ def test_a_by_product_that_fails_is_told_and_costs_nothing(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"warning: {tmp_path / 'figure.png'} not written")
     with pytest.raises(ValueError), utils.by_product(tmp_path):
         raise ValueError
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
+def test_ctrl_c_waits_until_what_is_done_is_whole():
+    done = []
+    with pytest.raises(KeyboardInterrupt), utils.ctrl_c_waits():
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("saved")
+    assert done == ["saved"]
+    with utils.ctrl_c_waits():
+        done.append("saved")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
