@@ -56,7 +56,8 @@ class Cleaned:
     segments: list[tuple[float, float]]
     """s. Start and end of each stretch of speech."""
     contrast: np.ndarray
-    """dB (frames,). How far each 10 ms stands out of the noise: :func:`voice_activity.activity`."""
+    """dB (frames,). How far each 10 ms stands out of the noise around it, which is followed in
+    recordings of more than :data:`voice_activity.FLOOR_SPAN_S`."""
     snr_db: float
     """dB, estimated, from -10 to 80; 0 where there is no speech."""
     level_dbfs: float
@@ -95,6 +96,8 @@ def clean(
     clock.append(time.perf_counter())
     contrast = voice_activity.activity(highpassed, sample_rate)
     segments = voice_activity.find_speech(highpassed, sample_rate, settings, contrast)
+    if len(waveform) > voice_activity.FLOOR_SPAN_S * sample_rate:
+        contrast = voice_activity.activity(highpassed, sample_rate, follow=True)
     clock.append(time.perf_counter())
     outside = _outside(highpassed, sample_rate, segments)
     floor, snr = _noise_and_snr(highpassed, outside, sample_rate, segments)

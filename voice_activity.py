@@ -95,8 +95,11 @@ def _is_long(contrast: np.ndarray, min_speech_ms: float) -> bool:
     return longest >= max(1, round(min_speech_ms / 1000 / FRAME_S) - 2)
 
 
-def activity(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """How far each 10 ms of float32 (samples,) stands out of the noise around it.
+def activity(waveform: np.ndarray, sample_rate: int, follow: bool = False) -> np.ndarray:
+    """How far each 10 ms of float32 (samples,) stands out of the noise.
+
+    `follow` takes the noise from :data:`FLOOR_SPAN_S` around each moment instead of from the whole
+    recording: a word after ten seconds of street noise stands out of the silence that it is in.
 
     Returns
     -------
@@ -115,19 +118,15 @@ def activity(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     if n_frames >= 3:  # three frames together: half the scatter of noise
         edges = np.concatenate((power[:1], power, power[-1:]))
         power = (edges[:-2] + edges[1:-1] + edges[2:]) / 3
-    floor = np.maximum(_floor(power), power.max() * 10 ** (-FLOOR_RANGE_DB / 10) + 1e-20)
+    floor = _moving_floor(power) if follow else np.percentile(power, FLOOR_PERCENTILE, axis=0)
+    floor = np.maximum(floor, power.max() * 10 ** (-FLOOR_RANGE_DB / 10) + 1e-20)
     return 10 * np.log10(np.mean(power / floor, axis=1) + 1e-12)
 
 
-def _floor(power: np.ndarray) -> np.ndarray:
-    """Noise of each band in power (frames, bands), (1, bands) or, of long recordings, by frame.
-
-    It follows what lies within :data:`FLOOR_SPAN_S`: a word after ten seconds of street noise must
-    stand out of the silence that it is spoken in.
-    """
+def _moving_floor(power: np.ndarray) -> np.ndarray:
+    """Noise of each band around each moment, of power (frames, bands); of the same shape."""
     span, step = round(FLOOR_SPAN_S / FRAME_S), round(FLOOR_STEP_S / FRAME_S)
-    if len(power) <= span:
-        return np.percentile(power, FLOOR_PERCENTILE, axis=0, keepdims=True)
+    span = min(span, len(power))
     middles = np.arange(step // 2, len(power) + step // 2, step)
     starts = np.clip(middles - span // 2, 0, len(power) - span)
     floors = [np.percentile(power[i : i + span], FLOOR_PERCENTILE, axis=0) for i in starts]

@@ -260,7 +260,7 @@ class Recognizer:
             accepted=bool(accepted),
             latency_ms=sum(one.latency_ms for one in predictions),
         )
-        segments = found.segments(predictions, accepted) if speech.size else []
+        segments = found.segments(predictions, accepted) if accepted or speech.size else []
         if cleaned is not None and best:
             span = found.candidates[best]
             cleaned = dataclasses.replace(

@@ -97,7 +97,8 @@ def find_candidates(
     limit = CANDIDATES + round(CANDIDATES_PER_S * seconds)
     pieces: list[tuple[int, int]] = []
     runs: list[tuple[int, int]] = []
-    if cleaned.segments and seconds > voice_activity.WHOLE_S:
+    long = seconds > voice_activity.FLOOR_SPAN_S  # speech may be hidden by noise elsewhere
+    if long or (cleaned.segments and seconds > voice_activity.WHOLE_S):
         for dip_db in DIP_DB:
             pieces = find_pieces(cleaned.contrast, dip_db)
             paused = pauses(cleaned.contrast, pieces)
@@ -256,7 +257,8 @@ class Candidates:
         ending: dict[int, list[int]] = {}
         for index, one in enumerate(self.candidates):
             needed = max(threshold, self._needed(index, alone))
-            if self.usable[index] and sure(predictions[index], needed):
+            part = self._within_a_word(one, predictions, threshold)
+            if self.usable[index] and not part and sure(predictions[index], needed):
                 ending.setdefault(one.last + 1, []).append(index)
         costs: list[float] = [0.0]
         paths: list[list[int]] = [[]]
@@ -279,9 +281,25 @@ class Candidates:
         outside = any(self.is_speech[: one.first]) or any(self.is_speech[one.last + 1 :])
         if not outside and not long:
             return 0.0 if index == 0 else ISOLATED_CONFIDENCE
-        if alone or not outside:
+        if (alone and not self._adjoined(one)) or not outside:
             return SPLIT_CONFIDENCE
         return ISOLATED_CONFIDENCE if self._isolated(one) else PART_CONFIDENCE
+
+    def _adjoined(self, one: Candidate) -> bool:
+        """Whether speech goes on beside a candidate without a pause."""
+        before = one.first > 0 and self.is_speech[one.first - 1] and not self.paused[one.first - 1]
+        after = one.last + 1 < len(self.pieces) and self.is_speech[one.last + 1]
+        return before or (after and not self.paused[one.last])
+
+    def _within_a_word(
+        self, one: Candidate, predictions: Sequence[Prediction], threshold: float
+    ) -> bool:
+        """Whether a candidate is a part of an unbroken span that is a digit as a whole."""
+        main = self.candidates[0]
+        inside = one is not main and main.first <= one.first and one.last <= main.last
+        unbroken = self.usable[0] and not any(self.paused[main.first : main.last])
+        needed = max(threshold, self._needed(0, alone=True))
+        return inside and unbroken and sure(predictions[0], needed)
 
     def _isolated(self, one: Candidate) -> bool:
         (start, _), (_, end) = self.pieces[one.first], self.pieces[one.last]

@@ -91,6 +91,17 @@ def test_a_word_with_a_closure_stays_one():
     assert answer(found(WORD_WITH_A_DIP), said) == [6]
 
 
+def test_a_word_that_is_a_digit_as_a_whole_is_not_cut_without_a_pause():
+    said = {(0, 0): (8, 0.999), (1, 1): (2, 0.999), (0, 1): (3, 0.69)}
+    assert answer(found(WORD_WITH_A_DIP), said) == [3]
+    assert answer(found(TWO_WORDS), said) == [8, 2]
+
+
+def test_digits_without_a_pause_between_need_more_confidence():
+    assert answer(found(WORD_WITH_A_DIP), {(0, 0): (2, 0.95), (1, 1): (1, 0.95)}) == []
+    assert answer(found(WORD_WITH_A_DIP), {(0, 0): (2, 0.995), (1, 1): (1, 0.995)}) == [2, 1]
+
+
 def test_half_of_a_word_is_no_digit():
     assert answer(found(WORD_WITH_A_DIP), {(0, 0): (7, 0.999)}) == []
 
