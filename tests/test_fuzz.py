@@ -38,20 +38,18 @@ def test_hostile_input_is_answered_or_refused_in_one_line(kind, tmp_path, monkey
 
 
 @pytest.mark.fuzz
-def test_thousands_of_hostile_inputs(capsys):
+def test_thousands_of_hostile_inputs():
     seed = int(os.environ.get("FUZZ_SEED", "0"))
     outcomes = harness.run(planned(5000), seed, workers=2)
-    with capsys.disabled():
-        print(f"\n{harness.table(outcomes)}\n")
+    print(harness.table(outcomes))  # pytest -rP shows it
     assert len(outcomes) == 5000 and not complaints(outcomes), complaints(outcomes)
 
 
 @pytest.mark.fuzz
 @needs_groups
-def test_twenty_kills_lose_nothing_and_leave_nobody(tmp_path, capsys):
+def test_twenty_kills_lose_nothing_and_leave_nobody(tmp_path):
     toll = kills.kill_batches(tmp_path, 20, int(os.environ.get("FUZZ_SEED", "0")))
-    with capsys.disabled():
-        print(f"\n{toll.table()}\n")
+    print(toll.table())
     assert sum(toll.kills.values()) == 20 and toll.rows_kept and not toll.faults(), toll
 
 
