@@ -77,7 +77,10 @@ class BatchSettings:
 
 
 def run(settings: BatchSettings) -> int:
-    """Answer all files that have no answer yet, then write the table; 1 if no file was readable."""
+    """Answer all files that have no answer yet, then write the table.
+
+    Returns 1 if no file was readable, or a folder was not.
+    """
     files = find_files(settings.paths)
     paths = files.paths
     partial = settings.output.with_name(settings.output.name + ".partial.jsonl")
@@ -104,7 +107,7 @@ def run(settings: BatchSettings) -> int:
     partial.unlink(missing_ok=True)
     if files.remark():
         print(files.remark(), file=sys.stderr)
-    return summarise(table, speed, settings.output)
+    return summarise(table, speed, settings.output) or int(bool(files.unreadable))
 
 
 def find_files(paths: Iterable[Path]) -> audio_io.AudioFiles:

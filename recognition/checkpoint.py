@@ -79,7 +79,7 @@ def save_tensors(path: Path | str, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with utils.atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        temporary.write_bytes(buffer.getvalue())
 
 
 def load_tensors(path: Path, remedy: str, device: str = "cpu") -> Any:

@@ -247,16 +247,15 @@ def answer_sources(
 
     `begin` is told the index of each file that is read, and None before the networks' turn.
     """
-    audio = recognizer.predictor.audio
+    longest = recognizer.predictor.audio.max_seconds
     rows: list[Row] = []
     recordings: dict[int, audio_io.Recording] = {}
     for index, (name, source) in enumerate(sources):
         begin(index)
         rows.append(error_row(name, ""))
         try:
-            recordings[index] = audio_io.read_recording(
-                source, audio.sample_rate, audio.max_seconds
-            )
+            # at its own rate: the recognizer resamples it, as it does for every other way in
+            recordings[index] = audio_io.read_recording(source, max_seconds=longest)
         except Exception as error:
             rows[index]["error"] = _reason(error, source)
     begin(None)

@@ -157,6 +157,20 @@ def test_rows_equal_the_answers_one_by_one(networks, answered):
             assert row["snr_db"] == pytest.approx(cleaned.snr_db, abs=0.06)
 
 
+def test_a_clipped_recording_is_answered_alike_by_every_way_in(networks, clips, tmp_path):
+    loud = np.clip(
+        30 * audio_io.resample(audio_io.read_audio(clips / "1.wav")[0], 8000, 48000), -1, 1
+    )
+    audio_io.write_audio(tmp_path / "loud.wav", loud, 48000)
+    batch(networks, tmp_path / "loud.wav", "--output", tmp_path / "out.jsonl")
+    (row,) = read(tmp_path / "out.jsonl")
+    alone = Recognizer(config.DecisionSettings(models_dir=networks)).recognize_file(
+        tmp_path / "loud.wav"
+    )
+    assert row["confidence"] == round(alone.confidence, 4)
+    assert "clipped" in row["remarks"] and "clipped" in alone.remarks
+
+
 def test_bad_files_are_told_counted_and_skipped(answered):
     bad = {Path(row["path"]).name: row for row in answered.rows if row["error"]}
     assert set(bad) == {"empty.wav", "text.wav", "long.wav", "none.wav"}
@@ -265,14 +279,14 @@ import audio_io, batch_inference, utils
 
 original = audio_io.read_recording
 
-def read_recording(path, *rest):
+def read_recording(path, **more):
     if "hang" in os.path.basename(path):
         time.sleep(600)
     if "crash" in os.path.basename(path):
         os._exit(11)
     if "raise" in os.path.basename(path):
         raise RecursionError("too deep")
-    return original(path, *rest)
+    return original(path, **more)
 
 audio_io.read_recording = read_recording
 if __name__ == "__main__":
