@@ -135,7 +135,7 @@ def interference(settings: EvaluationSettings) -> ProtocolReport:
 
 
 def word_sets(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Clips]:
-    """The words to find: held-out takes, and strangers' clips where a folder was named."""
+    """The words to find: held-out takes, and unseen speakers' where a folder was named."""
     sets = {"held-out takes": held_out_clips(settings, predictor).validation}
     if settings.unseen_dir is not None:
         corpora = load_unseen_speakers(settings, predictor.audio)

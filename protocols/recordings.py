@@ -207,7 +207,7 @@ def formats(settings: EvaluationSettings) -> ProtocolReport:
 
 
 def brought_clips(settings: EvaluationSettings, predictor: Predictor) -> tuple[Clips, str]:
-    """:data:`N_CLIPS` clips of many speakers, strangers or made up, and which of the two."""
+    """:data:`N_CLIPS` clips of many speakers, unseen or synthetic, and which of the two."""
     random = np.random.default_rng(settings.seed)
     if settings.unseen_dir is None:
         made = synthetic_speakers(settings, predictor)

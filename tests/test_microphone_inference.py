@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from buzz import word
 from waiting import PATIENCE, wait_until
 
 import audio_io
@@ -32,20 +33,6 @@ def recognizer() -> Recognizer:
     if not list(MODELS.glob("*.pt")):
         pytest.skip("no trained networks in saved_models (python train.py makes them)")
     return Recognizer(config.DecisionSettings(models_dir=MODELS), config.CleaningSettings())
-
-
-def word(seconds: float = 0.5, level: float = 0.1, around: float = 0.4) -> np.ndarray:
-    """A buzz with formants between two pauses with a little noise; no digit, but a voice."""
-    time = np.arange(round(seconds * RATE)) / RATE
-    sound = sum(
-        np.sin(2 * np.pi * 120 * n * time + n)
-        * (np.exp(-(((120 * n - 600) / 200) ** 2)) + 0.5 * np.exp(-(((120 * n - 1500) / 200) ** 2)))
-        for n in range(1, 25)
-    )
-    sound *= np.hanning(len(time)) * level / np.sqrt(np.mean(sound**2))
-    pause = np.zeros(round(around * RATE))
-    noise = np.random.default_rng(0).normal(0, level / 300, len(sound) + 2 * len(pause))
-    return (np.concatenate([pause, sound, pause]) + noise).astype(np.float32)
 
 
 def script(*words: str, sabotage: str = "", folder: Path) -> subprocess.CompletedProcess:
