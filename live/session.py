@@ -140,13 +140,14 @@ class Session:
 
 
 def load_recognizer(settings: LiveScriptSettings) -> Recognizer:
-    """The networks, loaded and warmed up, so that the first answer comes as fast as the next."""
+    """The networks; for a microphone warmed up, so that the first answer comes as fast as the next."""
     import torch
 
     torch.set_num_threads(1)  # a second thread costs more than it gains on one clip
     least = settings.live.hands_free_confidence if settings.continuous else 0.0
     recognizer = Recognizer(settings.decision, settings.cleaning, least)
-    recognizer.warm_up()
+    if not settings.sources:  # a file is answered sooner without
+        recognizer.warm_up()
     return recognizer
 
 
