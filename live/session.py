@@ -140,7 +140,7 @@ class Session:
 
 
 def load_recognizer(settings: LiveScriptSettings) -> Recognizer:
-    """The networks; for a microphone warmed up, so that the first answer comes as fast as the next."""
+    """The networks; for a microphone warmed up: the first answer comes as fast as the next."""
     import torch
 
     torch.set_num_threads(1)  # a second thread costs more than it gains on one clip
