@@ -46,12 +46,12 @@ def pytest_configure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two workers more than cores: many tests wait for sound to be played, or for a process.
+    """Three workers more than cores: many tests wait for sound to be played, or for a process.
 
     At most ten, since each of them takes half a gigabyte.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(10, (cores or 1) + 2)
+    return min(10, (cores or 1) + 3)
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

@@ -74,6 +74,7 @@ def raising(kind: str) -> None:
         raise errors[kind]
 
 
+@pytest.mark.slow
 def test_the_harness_notices_every_bad_end_and_goes_on():
     expected = {"fine": "answered", "refuses": "refused", "untold": "untold", "hangs": "hung"}
     expected |= dict.fromkeys(("ends", "prints", "raises", "exits", "lines"), "crashed")

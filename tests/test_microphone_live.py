@@ -184,8 +184,8 @@ def test_digits_hands_free(digits, tmp_path, count):
     assert not live.packages & late, "loaded before it was needed"
 
 
-@few_and(60, 10)
-def test_digits_from_other_sources(digits, tmp_path, count):
+@pytest.mark.slow
+def test_digits_from_other_sources(digits, tmp_path, count=60):
     """44.1 and 48 kHz stereo, and pink noise at 20 dB, each on a sound system of its own."""
     digits = first(digits, count)
     clean = one_after_another(list(digits.values()))

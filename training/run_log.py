@@ -33,7 +33,8 @@ class RunLog:
         for name, epoch in done.items():
             place = folder / "tensorboard" / name
             with utils.by_product(place):
-                self.writers[name] = SummaryWriter(place, purge_step=epoch + 1)
+                # its thread may miss that it is closed, and then waits for the next flush
+                self.writers[name] = SummaryWriter(place, purge_step=epoch + 1, flush_secs=5)
 
     def record(self, scores: dict[str, dict[str, float]], seconds: float) -> None:
         """Print and log the networks' lines of history for an epoch that took `seconds`."""
