@@ -134,13 +134,13 @@ class KilledBatch:
             process.wait(timeout=moment)
 
     def killed(self, name: str) -> bool:
-        """Start, wait, kill; whether it was alive then."""
+        """Start, wait, kill; whether it still had work to do then."""
         process = self.start()
         self.wait(process)
         process.send_signal(getattr(signal, name))
         complaint = process.communicate(timeout=PATIENCE)[1]
         self.toll.orphans += not ended(process.pid)
-        if process.returncode == 0:
+        if process.returncode == 0 or self.output.exists():  # its table was whole already
             return False
         # before Python is set up, nobody can answer SIGTERM in another way than the system's
         expected = (143, -signal.SIGTERM) if name == "SIGTERM" else (-signal.SIGKILL,)
