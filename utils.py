@@ -94,11 +94,15 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def json_value(item: Any) -> Any:
-    """`item` made of what JSON has; anything unknown becomes text."""
+    """`item`, also a dataclass or a table, made of what JSON has; anything unknown becomes text."""
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        item = dataclasses.asdict(item)
+    if hasattr(item, "to_dict"):  # a table
+        item = item.to_dict("records")
     if hasattr(item, "tolist"):
         item = item.tolist()
     if isinstance(item, Mapping):
-        return {key: json_value(value) for key, value in item.items()}
+        return {str(key): json_value(value) for key, value in item.items()}
     if isinstance(item, list | tuple):
         return [json_value(value) for value in item]
     if isinstance(item, float):

@@ -28,7 +28,7 @@ import config
 import utils
 from corpora.clips import Clips, concatenate
 from corpora.registry import Request, register
-from synthesis import espeak, vocabulary, voice_engines
+from synthesis import vocabulary, voice_engines
 from synthesis.speakers import (
     KOKORO_READINGS,
     Line,
@@ -292,13 +292,6 @@ def trim(
         return waveform[:0]
     start = loud[0] - int(margins[0] * sample_rate)
     return waveform[max(start, 0) : loud[-1] + 1 + int(margins[1] * sample_rate)]
-
-
-def espeak_speak(
-    text: str, voice: str = "en-us", rate: int = 160, pitch: int = 50
-) -> tuple[np.ndarray, int]:
-    """Say one text with a fresh eSpeak NG: float32 (samples,) and its rate in Hz."""
-    return espeak.Espeak().speak(text, voice, rate, pitch), espeak.SAMPLE_RATE
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class ProtocolReport:
         """Write every file, each atomically; figures and extras that can't be are told."""
         record = {"record": utils.run_record()}
         utils.write_text(folder / f"{self.name}.md", self.text)
-        utils.write_json(folder / f"{self.name}.json", tables.plain(self.data | record))
+        utils.write_json(folder / f"{self.name}.json", self.data | record)
         with utils.by_product(folder / f"{self.name}.png"):
             self.figure(folder / f"{self.name}.png")
         for name, content in self.extras.items():

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import config
+import utils
 import visualization
 from config import display_name
 from protocols import metrics
@@ -98,7 +98,7 @@ def report_files(reports: Mapping[str, Any], test_set: str) -> Files:
     )
     return {
         "classification_report.txt": text,
-        "classification_report.json": json.dumps(plain(reports), indent=2) + "\n",
+        "classification_report.json": json.dumps(utils.json_value(reports), indent=2) + "\n",
     }
 
 
@@ -168,18 +168,3 @@ def wrong_table(wrong: pd.DataFrame) -> str:
     more = f"\nand {len(wrong) - LISTED} more.\n" if len(wrong) > LISTED else ""
     header = ["clip", "spoken", *map(display_name, series), "accepted"]
     return table(header, rows) + more
-
-
-def plain(value: Any) -> Any:
-    """Proportions, tables, arrays and NaN as what JSON knows; NaN becomes null."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain(dataclasses.asdict(value))
-    if hasattr(value, "to_dict"):  # a table
-        return value.to_dict("records")
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value

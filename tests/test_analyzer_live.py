@@ -15,11 +15,11 @@ from virtual_microphone import (  # noqa: F401  pytest finds the fixture by its 
 from waiting import PATIENCE
 
 import audio_io
-from corpora import synthetic
+from synthesis import espeak
 
 
 def test_a_word_is_recorded_measured_and_saved(speaker: VirtualMicrophone, tmp_path):
-    waveform, rate = synthetic.espeak_speak("seven")
+    waveform, rate = espeak.Espeak().speak("seven"), espeak.SAMPLE_RATE
     word = (waveform * (0.3 / np.abs(waveform).max())).astype(np.float32)
     analyser = subprocess.Popen(
         [

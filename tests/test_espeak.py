@@ -76,7 +76,7 @@ def test_a_fresh_espeak_is_in_its_first_state():
         ]
 
     first = conversation()
-    synthetic.espeak_speak("something else", "en+f3")
+    espeak.Espeak().speak("something else", "en+f3")
     for one, other in zip(first, conversation(), strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import utils
 from protocols import metrics, scoring, tables
 from protocols.scoring import ClipResults
 
@@ -126,7 +127,7 @@ def test_without_a_wrong_clip_the_csv_file_still_has_its_columns():
     wrong = scoring.wrong_clips(results([0, 0], [0, 0], [0, 0]))
     columns = "cnn,cnn_confidence,rnn,rnn_confidence,vote,vote_confidence"
     assert tables.csv(wrong, index=False) == f"name,speaker,spoken,{columns},accepted\n"
-    assert tables.plain({"wrong": wrong}) == {"wrong": []}
+    assert utils.json_value({"wrong": wrong}) == {"wrong": []}
 
 
 def test_tables_line_up():
@@ -140,7 +141,7 @@ def test_tables_line_up():
 
 def test_plain_values_are_strict_json():
     values = {"share": metrics.proportion([]), 3: np.float32(0.5), "list": (np.arange(2), None)}
-    text = json.dumps(tables.plain(values), allow_nan=False)
+    text = json.dumps(utils.json_value(values), allow_nan=False)
     assert json.loads(text) == {
         "share": {"right": 0, "total": 0, "value": None, "low": None, "high": None},
         "3": 0.5,
