@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-import models
 import utils
+from models import counting
 from recognition import calibration
 from recognition.checkpoint import Checkpoint
 from recognition.predictor import vote
@@ -100,8 +100,8 @@ def describe(trainer: Trainer) -> dict[str, Any]:
     frames = (
         trainer.train_settings.audio.clip_samples // trainer.train_settings.features.hop_length + 1
     )
-    parameters = models.count_parameters(trainer.network)
-    multiply_adds = models.count_multiply_adds(trainer.network, trainer.n_features, frames)
+    parameters = counting.count_parameters(trainer.network)
+    multiply_adds = counting.count_multiply_adds(trainer.network, trainer.n_features, frames)
     print(
         f"{trainer.name}: {parameters:,} parameters, {multiply_adds / 1e6:.1f} million "
         f"multiply-adds a clip, on {trainer.device}",

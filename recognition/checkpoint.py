@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 import config
-import models
 import utils
 from audio_feature_extraction import FrontEnd
+from models import registry
 
 Group = TypeVar("Group", config.AudioSettings, config.FeaturesSettings)
 FORMAT = 2
@@ -54,7 +54,7 @@ class Checkpoint:
     def network(self) -> tuple[FrontEnd, nn.Module]:
         """The front end and the network, in evaluation mode, on the CPU."""
         front_end = FrontEnd(self.features, self.audio.sample_rate)
-        network = models.create_model(self.name, front_end.n_features, **self.arguments)
+        network = registry.create_model(self.name, front_end.n_features, **self.arguments)
         network.load_state_dict(self.weights)
         return front_end.eval(), network.eval()
 
@@ -225,7 +225,9 @@ def check_weights(checkpoint: Checkpoint) -> None:
     """Refuse weights of other shapes, before memory is taken for them, and ones not finite."""
     front_end = FrontEnd(checkpoint.features, checkpoint.audio.sample_rate)
     with torch.device("meta"):
-        network = models.create_model(checkpoint.name, front_end.n_features, **checkpoint.arguments)
+        network = registry.create_model(
+            checkpoint.name, front_end.n_features, **checkpoint.arguments
+        )
     expected = {name: (value.shape, value.dtype) for name, value in network.state_dict().items()}
     if expected != {name: (item.shape, item.dtype) for name, item in checkpoint.weights.items()}:
         raise ValueError

@@ -12,7 +12,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("corpora", "live", "protocols", "recognition", "synthesis", "training")
+FOLDERS = ("corpora", "live", "models", "protocols", "recognition", "synthesis", "training")
 LAYERS = (
     {"evaluation", "benchmark", "model_comparison", "verify_setup"},
     {"protocols"},

@@ -24,8 +24,8 @@ import audio_cleaning
 import audio_io
 import batch_inference
 import config
-import models
 from batch_inference import BatchSettings
+from models import registry
 from recognition import file_workers
 from recognition.answer_table import COLUMNS, path_cell, write_table
 from recognition.checkpoint import Checkpoint, save_checkpoint
@@ -54,7 +54,7 @@ def networks(tmp_path_factory) -> Path:
     for seed, name in enumerate(("cnn", "rnn")):
         torch.manual_seed(seed)
         arguments = {"width": 16}
-        weights = models.create_model(name, 40, **arguments).state_dict()
+        weights = registry.create_model(name, 40, **arguments).state_dict()
         save_checkpoint(
             folder / f"{name}.pt",
             Checkpoint(name, arguments, weights, config.AudioSettings(), config.FeaturesSettings()),

@@ -13,7 +13,7 @@ from untrained import checkpoint
 from waiting import PATIENCE
 
 import config
-import models
+from models import registry
 from recognition.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,7 +156,7 @@ def test_values_that_no_training_gives_are_named_in_one_line(folder, changes, pr
 
 def test_weights_of_a_wide_network_that_the_file_does_not_hold_are_refused(folder):
     with torch.device("meta"):
-        wide = models.create_model("cnn", 40, width=2**14).state_dict()
+        wide = registry.create_model("cnn", 40, width=2**14).state_dict()
     weights = {
         name: torch.zeros((), dtype=item.dtype).expand(item.shape) for name, item in wide.items()
     }

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import config
-import models
+from models import registry
 from training import optimizers
 
 
@@ -47,7 +47,7 @@ def test_weight_decay_shrinks_what_has_no_gradient_to_follow():
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_every_weight_belongs_to_one_optimizer(name, optimizer):
     settings = config.TrainingSettings(optimizer=optimizer)
-    network = models.create_model(name, 40)
+    network = registry.create_model(name, 40)
     made = optimizers.make_optimizers(network, settings)
     owned = [
         id(weight) for item in made for group in item.param_groups for weight in group["params"]

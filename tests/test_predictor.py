@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from untrained import checkpoint
 
 import config
-import models
+from models import registry
 from recognition.checkpoint import load_checkpoint, save_checkpoint
 from recognition.predictor import Predictor, vote
 
@@ -92,6 +92,6 @@ def test_networks_of_other_audio_settings_do_not_vote_together(folder):
 
 def test_networks_of_other_features_may_vote_together(folder):
     features = config.FeaturesSettings(kind="mfcc")
-    weights = models.create_model("rnn", 60, width=16).state_dict()
+    weights = registry.create_model("rnn", 60, width=16).state_dict()
     save_checkpoint(folder / "rnn.pt", checkpoint("rnn", features=features, weights=weights))
     assert set(predictor(folder).predict(clip(0)).predictions) == {"cnn", "rnn"}

@@ -9,8 +9,8 @@ import torch
 from conftest import beep, wav_bytes, zip_bytes
 
 import config
-import models
 from audio_feature_extraction import FrontEnd, fit_duration, normalize_level
+from models import registry
 from protocols.common import EvaluationSettings
 from recognition.checkpoint import Checkpoint, save_checkpoint
 
@@ -66,7 +66,7 @@ def checkpoint(name: str = "cnn", **changes) -> Checkpoint:
     """A checkpoint of random weights, with `changes` to its fields."""
     torch.manual_seed(len(name))
     arguments = {"width": 16}
-    weights = models.create_model(name, 40, **arguments).state_dict()
+    weights = registry.create_model(name, 40, **arguments).state_dict()
     return dataclasses.replace(
         Checkpoint(
             name,
@@ -87,7 +87,7 @@ def checkpoint(name: str = "cnn", **changes) -> Checkpoint:
 def untrained_weights(name, seed):
     """Random weights; the batch norms fit beeps, so that the network tells clips apart."""
     torch.manual_seed(seed + len(name) + ord(name[0]))
-    network = models.create_model(name, 40, width=WIDTH)
+    network = registry.create_model(name, 40, width=WIDTH)
     clips = np.stack(
         [
             fit_duration(normalize_level(beep(digit, take % 2, take), -25.0), RATE)

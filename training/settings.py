@@ -10,9 +10,9 @@ import numpy as np
 import audio_io
 import config
 import dataset_loader
-import models
 from audio_feature_extraction import is_cut, prepare_clip
 from corpora.clips import Clips, concatenate
+from models import registry
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class TrainSettings:
         if not self.models:
             raise config.UserError("models is empty: name at least one, for instance --models cnn")
         for name in self.models:
-            if name not in models.REGISTRY:
+            if name not in registry.REGISTRY:
                 raise config.UserError(
-                    f"no model named {name!r}: there are {', '.join(sorted(models.REGISTRY))}"
+                    f"no model named {name!r}: there are {', '.join(sorted(registry.REGISTRY))}"
                 )
 
 

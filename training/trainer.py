@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import config
-import models
 from audio_feature_extraction import mean_logits
+from models import registry
 from recognition.checkpoint import load_checkpoint, load_tensors, save_tensors
 from training.data import TrainLoader
 from training.optimizers import make_optimizers
@@ -45,7 +45,9 @@ class Trainer:
         )
         self.device, self.epochs, self.steps = loader.device, loader.epochs, loader.steps
         self.n_features = loader.front_end.n_features
-        self.arguments = models.model_arguments(name, train_settings.model)
+        self.arguments = registry.model_arguments(
+            name, train_settings.model, train_settings.features.kind
+        )
         torch.manual_seed(train_settings.seed)
         self.network = self._new_network()
         if train_settings.init is not None:
@@ -65,7 +67,7 @@ class Trainer:
         self._begin_epoch()
 
     def _new_network(self) -> nn.Module:
-        network = models.create_model(self.name, self.n_features, **self.arguments)
+        network = registry.create_model(self.name, self.n_features, **self.arguments)
         return network.to(self.device, memory_format=torch.channels_last)
 
     def _start_from(self, path: Path) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from untrained import checkpoint
 
-import models
 from fuzz.damage import DAMAGES
 from fuzz.trials import CODE_RAN
+from models import registry
 from recognition.checkpoint import REMEDY, load_tensors, save_checkpoint
 
 HUGE = 10**12
@@ -165,7 +165,7 @@ def huge_network(random: np.random.Generator) -> bytes:
     content = content_of(random)
     width = int(random.choice((2**11, 2**14, 2**16)))
     with torch.device("meta"):
-        network = models.create_model(content["name"], 40, width=width)
+        network = registry.create_model(content["name"], 40, width=width)
     content["arguments"] = {"width": width}
     content["weights"] = {
         name: torch.zeros(1, dtype=item.dtype).expand(item.shape) if item.ndim else torch.tensor(0)
