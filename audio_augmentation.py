@@ -42,8 +42,10 @@ N_ROOMS = 64
 """Room responses made at the start and drawn from: cheap, and as varied as a batch needs."""
 BABBLE_WORDS = 16
 """Other clips in a babble at most; each fills 0.4 s of its second, so it is as six people talk."""
-N_ENVELOPE = 20
-"""Cepstral coefficients that make the envelope: 2.5 ms at 8 kHz, below a voice's period."""
+ENVELOPE_S = 0.0025
+"""s. Quefrencies up to here make the envelope: below a voice's period."""
+LOWEST_BAND_EDGE_HZ = 2200.0
+"""Hz. Lowest upper band edge of a simulated microphone or telephone."""
 
 
 class Augmenter:
@@ -183,12 +185,14 @@ class Augmenter:
         """Random smooth responses with random band edges, float32 (batch, bins), linear gain."""
         frequency = torch.linspace(0, self.sample_rate / 2, bins, device=self.device)
         low = self.uniform(20, 400, batch, 1)
-        high = self.uniform(0.55, 1.0, batch, 1) * self.sample_rate / 2
-        # 24 dB an octave beyond the edges, the slope of a cheap microphone's cut-off
-        octaves = torch.log2(low / frequency.clamp(min=1)).clamp(min=0) + torch.log2(
-            frequency.clamp(min=1) / high
-        ).clamp(min=0)
-        return self.response(batch, bins, 7, 5.0) * 10 ** (-24 * octaves / 20)
+        edges = math.log(LOWEST_BAND_EDGE_HZ), math.log(self.sample_rate / 2)
+        high = torch.exp(self.uniform(*edges, batch, 1))
+        # 24 dB an octave beyond the edges, the slope of a cheap microphone's cut-off; every other
+        # upper edge is as steep as those of telephones and of resampled recordings
+        slope = torch.where(self.chosen(0.5, batch) > 0, 240.0, 24.0)
+        below = torch.log2(low / frequency.clamp(min=1)).clamp(min=0)
+        above = torch.log2(frequency.clamp(min=1) / high).clamp(min=0)
+        return self.response(batch, bins, 7, 5.0) * 10 ** (-(24 * below + slope * above) / 20)
 
     def noisy(self, clips: Tensor) -> Tensor:
         """Add coloured noise, babble of other clips, and recorded noise, each at its own SNR."""
@@ -311,7 +315,7 @@ class Augmenter:
         logarithm = power[moved].clamp(min=1e-10).log()
         mirrored = torch.cat([logarithm, logarithm[:, 1:-1].flip(1)], dim=1)
         cepstrum = torch.fft.rfft(mirrored, dim=1)
-        cepstrum[:, N_ENVELOPE:] = 0
+        cepstrum[:, round(ENVELOPE_S * self.sample_rate) :] = 0
         envelope = torch.fft.irfft(cepstrum, mirrored.shape[1], dim=1)[:, :bins]
         span = self.settings.pitch_range
         factors = torch.exp(self.uniform(-span, span, len(moved), 1))

@@ -44,6 +44,8 @@ import torchaudio.transforms as T  # noqa: E402
 
 AMIN = 1e-10
 """Smallest power told apart from silence; librosa's default too."""
+LEVEL_FRAME_S = 0.025
+"""s. Frames over which the level of a clip is judged."""
 
 
 def fit_duration(waveform: np.ndarray, length: int) -> np.ndarray:
@@ -73,7 +75,8 @@ def prepare_clip(waveform: np.ndarray, audio: config.AudioSettings) -> np.ndarra
 
     Training, evaluation and recognition all come through here. Returns float32 (clip_samples,).
     """
-    return fit_duration(normalize_level(waveform, audio.level_dbfs), audio.clip_samples)
+    frame = round(LEVEL_FRAME_S * audio.sample_rate)
+    return fit_duration(normalize_level(waveform, audio.level_dbfs, frame), audio.clip_samples)
 
 
 def is_cut(waveform: np.ndarray, length: int) -> bool:
@@ -81,7 +84,7 @@ def is_cut(waveform: np.ndarray, length: int) -> bool:
     return len(waveform) > length
 
 
-def normalize_level(waveform: np.ndarray, level_dbfs: float, frame: int = 200) -> np.ndarray:
+def normalize_level(waveform: np.ndarray, level_dbfs: float, frame: int) -> np.ndarray:
     """Scale float32 (samples,) so that its loudest frames have `level_dbfs` RMS, without clipping.
 
     The level is the mean power of the loudest fifth of the frames of `frame` samples, so that

@@ -22,7 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
+
+import config
 
 import utils
 from models import counting
@@ -30,10 +33,11 @@ from recognition import calibration
 from recognition.checkpoint import Checkpoint
 from recognition.predictor import vote
 from training.data import TrainLoader, compute_thread
+from training.encoder_frames import FrameLoader
 from training.run_folder import open_run, stored_settings
 from training.run_log import RunLog
 from training.saving import check_writable, plan, reason_to_keep_apart, save_networks
-from training.settings import TrainSettings, prepare_data
+from training.settings import TrainingData, TrainSettings, prepare_data
 from training.trainer import Trainer
 
 
@@ -65,13 +69,10 @@ def train(train_settings: TrainSettings) -> dict[str, Any]:
     )
     reason = reason_to_keep_apart(train_settings, training_data.corpora)
     print(plan(train_settings, reason), flush=True)
-    loader = TrainLoader(train_settings, training_data)
-    trainers = {
-        name: Trainer(name, train_settings, loader, folder) for name in train_settings.models
-    }
+    trainers = make_trainers(train_settings, training_data, folder)
     networks = {name: describe(trainer) for name, trainer in trainers.items()}
-    run_epochs(trainers, loader, folder)
-    checkpoints = calibrate(trainers, loader)
+    run_epochs(trainers, folder)
+    checkpoints = calibrate(trainers)
     saved = save_networks(train_settings, checkpoints, folder / "models", reason)
     for name, checkpoint in checkpoints.items():
         path = saved.folder / f"{name}.pt"
@@ -95,11 +96,28 @@ def train(train_settings: TrainSettings) -> dict[str, Any]:
     return summary
 
 
+def make_trainers(
+    train_settings: TrainSettings, training_data: TrainingData, folder: Path
+) -> dict[str, Trainer]:
+    """A trainer for every network; those with the same front end share their batches."""
+    loaders: dict[config.FeaturesSettings, TrainLoader] = {}
+    for name in train_settings.models:
+        features = train_settings.front_end(name)
+        if features not in loaders:
+            kind = FrameLoader if features.kind == "encoder" else TrainLoader
+            loaders[features] = kind(train_settings, training_data, features)
+            loaders[features].prepare()
+    return {
+        name: Trainer(name, train_settings, loaders[train_settings.front_end(name)], folder)
+        for name in train_settings.models
+    }
+
+
 def describe(trainer: Trainer) -> dict[str, Any]:
     """Parameters and multiply-adds of a network, printed and returned."""
-    frames = (
-        trainer.train_settings.audio.clip_samples // trainer.train_settings.features.hop_length + 1
-    )
+    with torch.inference_mode():
+        silence = torch.zeros(1, trainer.train_settings.audio.clip_samples, device=trainer.device)
+        frames = trainer.loader.front_end(silence).shape[2]
     parameters = counting.count_parameters(trainer.network)
     multiply_adds = counting.count_multiply_adds(trainer.network, trainer.n_features, frames)
     print(
@@ -110,21 +128,22 @@ def describe(trainer: Trainer) -> dict[str, Any]:
     return {"parameters": parameters, "multiply_adds": multiply_adds}
 
 
-def run_epochs(trainers: dict[str, Trainer], loader: TrainLoader, folder: Path) -> None:
+def run_epochs(trainers: dict[str, Trainer], folder: Path) -> None:
     """Train all networks side by side to the end; after each epoch the folder's files are whole."""
     for trainer in trainers.values():
         trainer.load_state()
     done = {name: trainer.epoch for name, trainer in trainers.items()}
+    settings, epochs = [(one.settings, one.epochs) for one in trainers.values()][0]
     with contextlib.ExitStack() as stack:
-        batch_thread = stack.enter_context(compute_thread(loader.settings))
-        threads = {name: stack.enter_context(compute_thread(loader.settings)) for name in trainers}
-        log = stack.enter_context(contextlib.closing(RunLog(folder, loader.epochs, done)))
+        batch_thread = stack.enter_context(compute_thread(settings))
+        threads = {name: stack.enter_context(compute_thread(settings)) for name in trainers}
+        log = stack.enter_context(contextlib.closing(RunLog(folder, epochs, done)))
         while unfinished := [item for item in trainers.values() if not item.finished]:
             # a run that was killed between two saves goes on with the network that is behind
             epoch = min(trainer.epoch for trainer in unfinished)
             group = [trainer for trainer in unfinished if trainer.epoch == epoch]
             begun = time.perf_counter()
-            scores = run_epoch(group, loader, batch_thread, threads)
+            scores = run_epoch(group, batch_thread, threads)
             log.record(scores, time.perf_counter() - begun)
             log.write_history(
                 {name: trainer.history for name, trainer in trainers.items()},
@@ -134,12 +153,30 @@ def run_epochs(trainers: dict[str, Trainer], loader: TrainLoader, folder: Path) 
 
 def run_epoch(
     group: list[Trainer],
-    loader: TrainLoader,
     batch_thread: ThreadPoolExecutor,
     threads: dict[str, ThreadPoolExecutor],
 ) -> dict[str, dict[str, float]]:
     """Train some networks for one epoch, each in its thread; returns their lines of history."""
-    epoch = group[0].epoch
+    scores: dict[str, dict[str, float]] = {}
+    for loader in {trainer.loader: None for trainer in group}:
+        sharing = [trainer for trainer in group if trainer.loader is loader]
+        run_batches(sharing, loader, batch_thread, threads)
+        ends = {
+            trainer.name: threads[trainer.name].submit(trainer.end_epoch, loader.validation())
+            for trainer in sharing
+        }
+        scores |= {name: end.result() for name, end in ends.items()}
+    return scores
+
+
+def run_batches(
+    trainers: list[Trainer],
+    loader: TrainLoader,
+    batch_thread: ThreadPoolExecutor,
+    threads: dict[str, ThreadPoolExecutor],
+) -> None:
+    """One epoch of a loader's batches for the networks that share it, with a progress bar."""
+    epoch = trainers[0].epoch
     bar = tqdm(
         total=len(loader),
         leave=False,
@@ -151,29 +188,29 @@ def run_epoch(
         for features, targets in batches:
             steps = [
                 threads[trainer.name].submit(trainer.train_step, features, targets)
-                for trainer in group
+                for trainer in trainers
             ]
             for step in steps:
                 step.result()
-            bar.set_postfix({trainer.name: trainer.progress for trainer in group}, refresh=False)
+            bar.set_postfix(
+                {trainer.name: trainer.progress for trainer in trainers}, refresh=False
+            )
             bar.update()
-    ends = {
-        trainer.name: threads[trainer.name].submit(trainer.end_epoch, loader.validation())
-        for trainer in group
-    }
-    return {name: end.result() for name, end in ends.items()}
 
 
-def calibrate(trainers: dict[str, Trainer], loader: TrainLoader) -> dict[str, Checkpoint]:
+def calibrate(trainers: dict[str, Trainer]) -> dict[str, Checkpoint]:
     """Fit temperatures and thresholds on validation clips and pack the checkpoints."""
-    outputs: dict[str, list[np.ndarray]] = {name: [] for name in trainers}
-    labels = []
-    for tempo_augmented, batch_labels in loader.calibration():
-        labels.append(batch_labels.cpu().numpy())
-        for name, trainer in trainers.items():
-            outputs[name].append(trainer.best_logits(tempo_augmented).numpy())
+    logits: dict[str, np.ndarray] = {}
+    for loader in {trainer.loader: None for trainer in trainers.values()}:
+        sharing = {name: one for name, one in trainers.items() if one.loader is loader}
+        outputs: dict[str, list[np.ndarray]] = {name: [] for name in sharing}
+        labels = []  # the same of every loader: clips and random numbers are
+        for tempo_augmented, batch_labels in loader.calibration():
+            labels.append(batch_labels.cpu().numpy())
+            for name, trainer in sharing.items():
+                outputs[name].append(trainer.best_logits(tempo_augmented).numpy())
+        logits |= {name: np.concatenate(parts) for name, parts in outputs.items()}
     targets = np.concatenate(labels)
-    logits = {name: np.concatenate(parts) for name, parts in outputs.items()}
     scales = {name: calibration.fit(values, targets) for name, values in logits.items()}
     posteriors = {
         name: calibration.calibrated(values, *scales[name]) for name, values in logits.items()
@@ -185,25 +222,25 @@ def calibrate(trainers: dict[str, Trainer], loader: TrainLoader) -> dict[str, Ch
             arguments=trainer.arguments,
             weights=trainer.best,
             audio=trainer.train_settings.audio,
-            features=trainer.train_settings.features,
+            features=trainer.features,
             temperature=scales[name][0],
             reject_bias=scales[name][1],
             threshold=calibration.fit_threshold(posteriors[name], targets),
             vote_threshold=vote_threshold,
-            record=provenance(trainer, loader.training_data.corpora),
+            record=provenance(trainer),
         )
         for name, trainer in trainers.items()
     }
 
 
-def provenance(trainer: Trainer, corpora: str) -> dict[str, Any]:
+def provenance(trainer: Trainer) -> dict[str, Any]:
     """What made a checkpoint: data, split, settings, scores, versions; plain values only."""
     best = min(trainer.history, key=lambda line: line["validation_loss"])
     train_settings = trainer.train_settings
     settings = stored_settings(train_settings)
     settings["data"].pop("fsdd_archive")  # where somebody's copy lies is nobody else's business
     return {
-        "corpora": corpora,
+        "corpora": trainer.loader.training_data.corpora,
         "protocol": train_settings.data.split,
         "test_speaker": train_settings.data.test_speaker,
         "seed": train_settings.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import audio_io
 import config
 from audio_feature_extraction import mean_logits, prepare_clip
 from recognition import calibration
@@ -58,8 +60,21 @@ def vote(posteriors: dict[str, np.ndarray]) -> np.ndarray:
     return (stacked * weights).sum(axis=0) / weights.sum(axis=0)
 
 
+def widest_audio(audios: Sequence[config.AudioSettings]) -> config.AudioSettings:
+    """The highest rate, the longest window and the longest recording of several settings."""
+    return dataclasses.replace(
+        audios[0],
+        sample_rate=max(audio.sample_rate for audio in audios),
+        clip_seconds=max(audio.clip_seconds for audio in audios),
+        max_seconds=max(audio.max_seconds for audio in audios),
+    )
+
+
 class Predictor:
     """All trained networks of a folder behind one call.
+
+    Networks may differ in sample rate, window and front end. ``audio`` is what clips are prepared
+    to: the highest rate and the longest window of any; each network gets them at its own.
 
     Parameters
     ----------
@@ -68,7 +83,7 @@ class Predictor:
 
     Raises
     ------
-    UserError : no network there, an unreadable one, or networks that expect different audio
+    UserError : no network there, or an unreadable one
     """
 
     def __init__(
@@ -82,13 +97,7 @@ class Predictor:
             files = [folder / f"{name}.pt" for name in names]
         self.checkpoints = {path.stem: load_checkpoint(path) for path in files}
         self.names = list(self.checkpoints)
-        self.audio = self.checkpoints[self.names[0]].audio
-        for name, checkpoint in self.checkpoints.items():
-            if checkpoint.audio != self.audio:
-                raise config.UserError(
-                    f"{settings.models_dir}: {self.names[0]} and {name} were "
-                    "trained with different audio settings; train them together"
-                )
+        self.audio = widest_audio([item.audio for item in self.checkpoints.values()])
         self.networks = {name: item.network() for name, item in self.checkpoints.items()}
         self.threshold = self._threshold() if settings.threshold is None else settings.threshold
 
@@ -104,13 +113,32 @@ class Predictor:
     def logits(self, clips: np.ndarray) -> dict[str, Tensor]:
         """Each network's logits, float32 (batch, 11), for prepared clips (batch, clip_samples)."""
         logits: dict[str, list[Tensor]] = {name: [] for name in self.names}
-        for batch in torch.from_numpy(clips).split(BATCH):
-            features: dict[config.FeaturesSettings, list[Tensor]] = {}
+        own = {audio: self._at(audio, clips) for audio in self._audios()}
+        for first in range(0, len(clips), BATCH):
+            features: dict[tuple[config.AudioSettings, config.FeaturesSettings], list[Tensor]] = {}
             for name, (front_end, network) in self.networks.items():
-                if front_end.settings not in features:
-                    features[front_end.settings] = front_end.tempo_augmented(batch)
-                logits[name].append(mean_logits(network, features[front_end.settings]))
+                audio = self.checkpoints[name].audio
+                if (audio, front_end.settings) not in features:
+                    batch = torch.from_numpy(own[audio][first : first + BATCH])
+                    features[audio, front_end.settings] = front_end.tempo_augmented(batch)
+                logits[name].append(mean_logits(network, features[audio, front_end.settings]))
         return {name: torch.cat(parts) for name, parts in logits.items()}
+
+    def _audios(self) -> set[config.AudioSettings]:
+        return {item.audio for item in self.checkpoints.values()}
+
+    def _at(self, audio: config.AudioSettings, clips: np.ndarray) -> np.ndarray:
+        """Prepared clips at the rate, level and window of some of the networks."""
+        if audio == self.audio:
+            return clips
+        return np.stack(
+            [
+                prepare_clip(
+                    audio_io.resample(clip, self.audio.sample_rate, audio.sample_rate), audio
+                )
+                for clip in clips
+            ]
+        )
 
     def posteriors(self, clips: np.ndarray, calibrated: bool = True) -> dict[str, np.ndarray]:
         """Each network's posteriors, float32 (batch, 11): ten digits and "no digit".

@@ -84,9 +84,19 @@ def prefetch(
 
 
 class TrainLoader:
-    """Training and validation clips as features, for all networks of a run."""
+    """Training and validation clips as features, for all networks of a run with one front end.
 
-    def __init__(self, train_settings: TrainSettings, training_data: TrainingData) -> None:
+    Parameters
+    ----------
+    features : settings of the front end
+    """
+
+    def __init__(
+        self,
+        train_settings: TrainSettings,
+        training_data: TrainingData,
+        features: config.FeaturesSettings,
+    ) -> None:
         self.train_settings, self.settings, self.training_data = (
             train_settings,
             train_settings.training,
@@ -97,9 +107,7 @@ class TrainLoader:
             clips if training_data.repeats is None else np.repeat(clips, training_data.repeats)
         )
         self.device = pick_device(self.settings)
-        self.front_end = FrontEnd(train_settings.features, train_settings.audio.sample_rate).to(
-            self.device
-        )
+        self.front_end = FrontEnd(features, train_settings.audio.sample_rate).to(self.device)
         self.noises = None
         if train_settings.augmentation.noise_dir is not None:
             self.noises = dataset_loader.load_noise(
@@ -115,6 +123,9 @@ class TrainLoader:
             self.device,
             self.train_settings.seed,
         )
+
+    def prepare(self) -> None:
+        """What takes long and is done once, before the first epoch; here nothing."""
 
     @property
     def epochs(self) -> int:
@@ -156,10 +167,13 @@ class TrainLoader:
         clips, labels = self.augmenter.waveforms(clips, labels)
         power = self.augmenter.spectrograms(self.front_end.power(clips))
         features = self.augmenter.spec_augmented(self.front_end.from_power(power))
+        return features, self.targets(labels)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """Smoothed target probabilities, float32 (batch, classes), of int64 (batch,) labels."""
         targets = F.one_hot(labels, config.N_CLASSES).float()
         smooth = self.settings.label_smoothing
-        targets = targets * (1 - smooth) + smooth / config.N_CLASSES
-        return features, targets
+        return targets * (1 - smooth) + smooth / config.N_CLASSES
 
     def _waveforms(self, windows: np.ndarray) -> Tensor:
         """int16 windows as float32 in [-1, 1] on the device."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -27,7 +29,9 @@ class TrainSettings:
     model: config.ModelSettings = field(default_factory=config.ModelSettings)
     training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
     models: tuple[str, ...] = ("cnn", "rnn")
-    """Networks to train, side by side on the same batches."""
+    """Networks to train."""
+    rnn_features: Literal["encoder", "log_mel", "mfcc", "spectrogram"] = "encoder"
+    """What the BiLSTM listens through: the pretrained encoder, or a front end of --features."""
     seed: int = 0
     """Rules all randomness: the same seed gives the same weights on the same machine."""
     save_dir: Path = Path("saved_models")
@@ -53,6 +57,15 @@ class TrainSettings:
                 )
 
 
+    def front_end(self, name: str) -> config.FeaturesSettings:
+        """The front end of network `name`."""
+        if name != "rnn":
+            return self.features
+        if self.rnn_features == "encoder":
+            return config.encoder_features()
+        return dataclasses.replace(self.features, kind=self.rnn_features)
+
+
 @dataclass
 class TrainingData:
     """The clips of a run, all at one level in one window.
@@ -66,6 +79,8 @@ class TrainingData:
     validation: np.ndarray
     validation_labels: np.ndarray
     corpora: str
+    corpus: np.ndarray
+    """str (n,); where each training clip comes from."""
     repeats: np.ndarray | None = None
     """int64 (n,); how often an epoch shows each training clip; None is once."""
     cut: int = 0
@@ -119,6 +134,7 @@ def prepare_data(train_settings: TrainSettings) -> TrainingData:
         window(chosen, train_settings.audio),
         chosen.labels,
         corpora,
+        kept.corpus,
         np.concatenate(repeats),
         cut,
     )

@@ -43,11 +43,10 @@ class Trainer:
             train_settings.training,
             folder,
         )
+        self.loader = loader
         self.device, self.epochs, self.steps = loader.device, loader.epochs, loader.steps
-        self.n_features = loader.front_end.n_features
-        self.arguments = registry.model_arguments(
-            name, train_settings.model, train_settings.features.kind
-        )
+        self.features, self.n_features = loader.front_end.settings, loader.front_end.n_features
+        self.arguments = registry.model_arguments(name, train_settings.model, self.features.kind)
         torch.manual_seed(train_settings.seed)
         self.network = self._new_network()
         if train_settings.init is not None:
@@ -73,7 +72,7 @@ class Trainer:
     def _start_from(self, path: Path) -> None:
         checkpoint = load_checkpoint(path)
         if (
-            checkpoint.features != self.train_settings.features
+            checkpoint.features != self.features
             or checkpoint.audio != self.train_settings.audio
         ):
             raise config.UserError(

@@ -1,0 +1,169 @@
+"""Training on the frames of the pretrained encoder: computed once, kept in files, mapped to memory.
+
+The encoder is frozen and a hundred times dearer than the network behind it. So every training clip
+goes through augmentation and encoder a few times before the first epoch (``training.encoder_views``),
+and each epoch reads one of these views. The files are named by all that their content depends on:
+another run with the same clips, settings and encoder finds them, and one that was interrupted goes
+on with the missing ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import config
+import speech_encoder
+import utils
+from training.data import TrainLoader, compute_thread, prefetch
+from training.settings import TrainingData, TrainSettings
+
+CHUNK = 512
+"""Clips in a file, which are also each other's babble."""
+PART = 64
+"""Clips that go through the encoder together; more gain nothing and cost memory."""
+
+
+def labels_path(path: Path) -> Path:
+    """Where the labels of a frames' file lie: augmentation changes some to non-digit."""
+    return path.with_name(f"{path.stem}.labels.npy")
+
+
+class FrameLoader(TrainLoader):
+    """The batches of a network that listens through the encoder; see :class:`TrainLoader`."""
+
+    def __init__(
+        self,
+        train_settings: TrainSettings,
+        training_data: TrainingData,
+        features: config.FeaturesSettings,
+    ) -> None:
+        super().__init__(train_settings, training_data, features)
+        self.encoder_digest = speech_encoder.digest()
+        self.folder = train_settings.data.root / "cache" / "encoder_frames"
+        self.chunks = [
+            rows[first : first + CHUNK]
+            for rows in self._by_corpus()
+            for first in range(0, len(rows), CHUNK)
+        ]
+        if train_settings.dry_run:
+            self.chunks = [self.chunks[0][: 2 * self.settings.batch_size]]
+        lengths = [len(chunk) for chunk in self.chunks]
+        self.places = np.stack(
+            [
+                np.repeat(np.arange(len(lengths)), lengths),
+                np.concatenate([np.arange(length) for length in lengths]),
+            ],
+            axis=1,
+        )
+        self.rows = np.arange(len(self.places))
+        self.paths_of_views = [self.paths(view) for view in range(self.views)]
+        self.validation_frames: list[tuple[Tensor, Tensor]] = []
+
+    def _by_corpus(self) -> list[np.ndarray]:
+        """Rows of clips, shuffled within each corpus: a chunk is the same beside other corpora."""
+        corpus = self.training_data.corpus[self.rows]
+        shuffle = np.random.default_rng(self.train_settings.seed).permutation
+        return [shuffle(self.rows[corpus == name]) for name in np.unique(corpus)]
+
+    @property
+    def views(self) -> int:
+        """Augmented views of each clip; more than there are epochs would not be looked at."""
+        return min(self.settings.encoder_views, self.epochs)
+
+    def paths(self, view: int) -> list[Path]:
+        """The frames' file of every chunk in one view; the labels lie beside it."""
+        return [self.folder / f"{self._key(chunk, view)}.npy" for chunk in self.chunks]
+
+    def _key(self, chunk: np.ndarray, view: int) -> str:
+        """Changes with all that a chunk's frames depend on."""
+        settings = (
+            dataclasses.asdict(self.train_settings.augmentation),
+            dataclasses.asdict(self.train_settings.audio),
+            dataclasses.asdict(self.front_end.settings),
+            self.encoder_digest,
+            self.train_settings.seed,
+            view,
+        )
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+        digest.update(np.ascontiguousarray(self.training_data.training[chunk]))
+        digest.update(np.ascontiguousarray(self.training_data.training_labels[chunk]))
+        return digest.hexdigest()[:32]
+
+    def prepare(self) -> None:
+        """Compute the frames that are not there yet, on all cores."""
+        todo = [
+            (chunk, path)
+            for paths in self.paths_of_views
+            for chunk, path in zip(self.chunks, paths, strict=True)
+            if not (path.exists() and labels_path(path).exists())
+        ]
+        workers = [compute_thread(self.settings) for _ in range(os.cpu_count() or 1)]
+        bar = tqdm(total=len(todo), desc="encoder", unit="chunk", leave=False, disable=None)
+        try:
+            jobs = [
+                workers[number % len(workers)].submit(self.compute, *item)
+                for number, item in enumerate(todo)
+            ]
+            for job in jobs:
+                job.result()
+                bar.update()
+        finally:
+            bar.close()
+            for worker in workers:
+                worker.shutdown(cancel_futures=True)
+
+    @torch.no_grad()
+    def compute(self, chunk: np.ndarray, path: Path) -> None:
+        """Augment a chunk of clips and write its frames; the file's name is the seed."""
+        augmenter = self._augmenter(self.train_settings.augmentation)
+        augmenter.reseed(int(path.stem[:15], 16))
+        clips = self._waveforms(self.training_data.training[chunk])
+        labels = torch.from_numpy(self.training_data.training_labels[chunk]).to(self.device)
+        clips, labels = augmenter.waveforms(clips, labels)
+        parts = [
+            self.front_end.from_power(augmenter.spectrograms(self.front_end.power(part)))
+            for part in clips.split(PART)
+        ]
+        frames = torch.cat(parts).to(torch.float16).cpu().numpy()
+        for file, values in ((path, frames), (labels_path(path), labels.cpu().numpy())):
+            with utils.atomic_path(file) as temporary:
+                np.save(temporary, values)
+
+    def epoch(
+        self, number: int, pool: ThreadPoolExecutor
+    ) -> Generator[tuple[Tensor, Tensor], None, None]:
+        """The batches of an epoch, as :meth:`TrainLoader.epoch`, from one view of every clip."""
+        paths = self.paths_of_views[number % self.views]
+        files = [np.load(path, mmap_mode="r") for path in paths]
+        labels = torch.from_numpy(np.concatenate([np.load(labels_path(path)) for path in paths]))
+        order = np.random.default_rng((self.train_settings.seed, number)).permutation(self.rows)
+        size = min(self.settings.batch_size, len(order))
+        self.augmenter.reseed(self.train_settings.seed * 100_003 + number)
+
+        def make(batch: int) -> tuple[Tensor, Tensor]:
+            rows = order[batch * size % len(order) :][:size]
+            frames = np.stack([files[chunk][place] for chunk, place in self.places[rows]])
+            features = torch.from_numpy(frames).to(self.device).float()
+            return self.augmenter.spec_augmented(features), self.targets(labels[rows])
+
+        return prefetch(pool, make, len(self))
+
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Unaugmented validation clips as frames, computed once for all epochs."""
+        if not self.validation_frames:
+            self.validation_frames = [
+                (frames.to(torch.float16), labels) for frames, labels in super().validation()
+            ]
+        for frames, labels in self.validation_frames:
+            yield frames.float(), labels
