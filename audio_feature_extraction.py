@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import config
+import speech_encoder
 
 
 def _import_torchaudio():
@@ -116,6 +117,18 @@ def warp(spectrogram: Tensor, frequency: Tensor, time: Tensor) -> Tensor:
     ).squeeze(1)
 
 
+def whisper_log_mel(mel_power: Tensor) -> Tensor:
+    """What Whisper hears of mel bands, float32 (batch, bands, frames): one frame less.
+
+    Logarithm, floor 80 dB below the clip's loudest point, scaled to about -1 to 1.
+    """
+    if mel_power.shape[2] < 2:
+        raise config.UserError("a clip under 0.01 s is too short for the speech encoder")
+    bels = torch.log10(mel_power[:, :, :-1].clamp(min=AMIN))
+    peak = bels.amax(dim=(1, 2), keepdim=True)
+    return (torch.maximum(bels, peak - 8) + 4) / 4
+
+
 class FrontEnd(nn.Module):
     """Waveforms to features, in PyTorch, on whatever device it is moved to.
 
@@ -123,6 +136,10 @@ class FrontEnd(nn.Module):
     ``frames = samples // hop_length + 1`` and `n_features` mel bands (log_mel), cepstral
     coefficients times three with deltas (mfcc; Davis and Mermelstein 1980) or Fourier bins
     (spectrogram). Mel filters are Slaney's, area-normalised, as librosa's defaults.
+
+    Of the kind encoder, a pretrained speech encoder makes the features, of frames of 20 ms times
+    ``encoder_pool``. It is frozen and no part of this module's weights, and its file is read when
+    features are first wanted.
     """
 
     def __init__(self, settings: config.FeaturesSettings, sample_rate: int) -> None:
@@ -131,6 +148,11 @@ class FrontEnd(nn.Module):
             raise config.UserError(
                 f"features.f-max is {settings.f_max:g} Hz: use at most {sample_rate / 2:g}, "
                 f"half of audio.sample-rate"
+            )
+        if settings.kind == "encoder" and sample_rate != speech_encoder.SAMPLE_RATE:
+            raise config.UserError(
+                f"features.kind encoder takes {speech_encoder.SAMPLE_RATE} Hz, "
+                f"audio.sample-rate is {sample_rate}"
             )
         self.settings = settings
         self.spectrogram = T.Spectrogram(
@@ -161,6 +183,8 @@ class FrontEnd(nn.Module):
             return self.settings.n_mels
         if self.settings.kind == "mfcc":
             return self.settings.n_mfcc * (3 if self.settings.deltas else 1)
+        if self.settings.kind == "encoder":
+            return speech_encoder.WIDTH
         return self.settings.n_fft // 2 + 1
 
     def power(self, waveforms: Tensor) -> Tensor:
@@ -172,6 +196,8 @@ class FrontEnd(nn.Module):
         """Mel filters, logarithm, cepstrum and per-clip normalisation, as the settings ask."""
         if self.settings.kind != "spectrogram":
             power = self.mel_scale(power)
+        if self.settings.kind == "encoder":
+            return self.normalize(self.encoded(power))
         decibels = 10.0 * torch.log10(power.clamp(min=AMIN))
         peak = decibels.amax(dim=(1, 2), keepdim=True)
         features = torch.maximum(decibels, peak - self.settings.floor_db)
@@ -182,12 +208,24 @@ class FrontEnd(nn.Module):
                 features = torch.cat([features, velocity, F.compute_deltas(velocity)], dim=1)
         return self.normalize(features)
 
+    def encoded(self, mel_power: Tensor) -> Tensor:
+        """Features of the pretrained encoder, for mel bands float32 (batch, bands, frames).
+
+        Always computed in float32, so that features are the same wherever they were made.
+        """
+        encoder = speech_encoder.shared_encoder(
+            config.program_path(config.ENCODER_FILE), self.settings.encoder_layers, mel_power.device
+        )
+        log_mel = whisper_log_mel(mel_power)
+        with torch.autocast(mel_power.device.type, enabled=False):
+            return encoder(log_mel.float(), self.settings.encoder_pool)
+
     def normalize(self, features: Tensor) -> Tensor:
         """Per-clip normalisation of (batch, n_features, frames), as the settings ask."""
         if self.settings.normalization == "none":
             return features
-        # Cepstra differ in scale from row to row; the bands of a spectrum do not.
-        dims = (2,) if self.settings.kind == "mfcc" else (1, 2)
+        # Cepstra and learnt features differ in scale from row to row; spectral bands do not.
+        dims = (2,) if self.settings.kind in ("mfcc", "encoder") else (1, 2)
         features = features - features.mean(dim=dims, keepdim=True)
         if self.settings.normalization == "mean_variance":
             deviation = features.square().mean(dim=dims, keepdim=True).sqrt()

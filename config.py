@@ -35,6 +35,8 @@ FSDD_URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs
 
 PROGRAM_DIR = Path(__file__).resolve().parent
 """The program's own folder, which the trained networks come with."""
+ENCODER_FILE = Path("saved_models/encoder.pt")
+"""The pretrained speech encoder that front ends of the kind "encoder" listen through."""
 
 
 class UserError(Exception):
@@ -70,6 +72,12 @@ def from_environment(variable: str) -> Path | None:
     """The path that an environment variable names, or None where it is unset or empty."""
     value = os.environ.get(variable)
     return Path(value) if value else None
+
+
+def network_files(folder: Path) -> list[Path]:
+    """The files of trained networks in a folder, sorted; the speech encoder is none."""
+    files = folder.glob("[!.]*.pt")
+    return sorted(file for file in files if file.name != ENCODER_FILE.name)
 
 
 def program_path(path: Path) -> Path:
@@ -114,8 +122,8 @@ class AudioSettings:
 class FeaturesSettings:
     """The front end: how a clip becomes features."""
 
-    kind: Literal["log_mel", "mfcc", "spectrogram"] = "log_mel"
-    """Log-mel bands (default), MFCC, or a linear log spectrogram."""
+    kind: Literal["log_mel", "mfcc", "spectrogram", "encoder"] = "log_mel"
+    """Log-mel bands (default), MFCC, a linear log spectrogram, or a pretrained speech encoder."""
     n_fft: int = 512
     """Samples in a Fourier frame: 32 ms at 16 kHz, fine enough to part two formants."""
     hop_length: int = 160
@@ -135,6 +143,11 @@ class FeaturesSettings:
     normalization: Literal["mean_variance", "mean", "none"] = "mean_variance"
     """Per clip, over all frames and bands: takes out loudness and contrast, keeps the shape."""
 
+    encoder_layers: int = 4
+    """Transformer layers of the speech encoder that are kept (kind encoder only)."""
+    encoder_pool: int = 2
+    """Frames of 20 ms that are averaged into one (kind encoder only)."""
+
     tempos: tuple[float, ...] = (0.87, 1.0, 1.15)
     """Test-time augmentation: tempos that logits are averaged over; for unseen speakers' pace."""
 
@@ -149,6 +162,24 @@ class FeaturesSettings:
         _within(self, 0, self.f_max - 1, "f_min")
         _within(self, 1, self.n_mels, "n_mfcc")
         _within(self, 10, 200, "floor_db")
+        _within(self, 1, 4, "encoder_layers", "encoder_pool")
+        if self.kind == "encoder":
+            for name, value in ENCODER_SPECTROGRAM.items():
+                _check(
+                    getattr(self, name) == value,
+                    f"features.{_option(name)} is {getattr(self, name):g}: "
+                    f"the speech encoder was trained on {value:g}",
+                )
+
+
+ENCODER_SPECTROGRAM = {"n_fft": 400, "hop_length": 160, "n_mels": 80, "f_min": 0, "f_max": 8000}
+"""The log-mel spectrogram of 16 kHz sound that Whisper was trained on."""
+
+
+def encoder_features() -> FeaturesSettings:
+    """The front end that listens through the pretrained speech encoder, at one tempo."""
+    spectrogram: dict[str, Any] = ENCODER_SPECTROGRAM
+    return FeaturesSettings("encoder", **spectrogram, normalization="none", tempos=(1.0,))
 
 
 @dataclass(frozen=True)
@@ -402,7 +433,7 @@ class DecisionSettings:
         path = program_path(self.models_dir)
         if path.suffix == ".pt" and path.is_file():
             return [path]
-        files = sorted(file for file in path.glob("*.pt") if not file.name.startswith("."))
+        files = network_files(path)
         if files:
             return files
         problem = "no trained networks there" + ("" if path.is_dir() else " (no such folder)")
@@ -410,7 +441,7 @@ class DecisionSettings:
             problem = "is a file, but not a .pt file of a trained network"
         shipped = PROGRAM_DIR / type(self).models_dir
         remedy = "make some with: python train.py"
-        if any(shipped.glob("*.pt")):
+        if network_files(shipped):
             remedy = f"there are some in {shipped}"
         raise UserError(f"{path}: {problem}; {remedy}")
 

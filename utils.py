@@ -22,6 +22,8 @@ import textwrap
 import types
 import typing
 import unicodedata
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -32,6 +34,9 @@ import config
 
 Settings = TypeVar("Settings")
 RECORDED_PACKAGES = ("torch", "torchaudio", "librosa", "numpy", "scipy", "soundfile", "noisereduce")
+
+MAX_VALUES = 1_000_000
+"""Values in a tensor file at most; the state of a training run has a few thousand."""
 
 
 @contextlib.contextmanager
@@ -108,6 +113,74 @@ def json_value(item: Any) -> Any:
     if isinstance(item, float):
         return item if math.isfinite(item) else None
     return item if item is None or isinstance(item, str | int) else str(item)
+
+
+def save_tensors(path: Path | str, content: dict[str, Any]) -> None:
+    """Write tensors and plain values, atomically.
+
+    PyTorch's own writer answers a full disk with RuntimeError; through memory it is an OSError.
+    """
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def load_tensors(path: Path, remedy: str, device: str = "cpu") -> Any:
+    """Read what :func:`save_tensors` wrote; no code in it is run.
+
+    Raises
+    ------
+    UserError : truncated, altered or another kind of file; ends with `remedy`
+    """
+    import torch  # 2 s to import: only where networks are used
+
+    stream = io.BytesIO(path.read_bytes())
+    try:
+        _check_archive(stream)
+        with warnings.catch_warnings():  # of pickles that it does not know: they are refused
+            warnings.simplefilter("ignore")
+            content = torch.load(stream, map_location=device, weights_only=True)
+        _check_sizes(content)
+        return content
+    except Exception:  # bytes that are not ours make these readers raise anything
+        raise config.UserError(
+            f"{path}: truncated, altered or not a model file; {remedy}"
+        ) from None
+
+
+def _check_archive(stream: io.BytesIO) -> None:
+    """Refuse wrong check sums, which torch.load ignores, and what would unpack to more bytes."""
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise zipfile.BadZipFile  # torch.save never compresses
+        if sum(member.file_size for member in members) > stream.getbuffer().nbytes:
+            raise zipfile.BadZipFile
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile
+    stream.seek(0)
+
+
+def _check_sizes(content: object) -> None:
+    """Refuse tensors that claim more elements than are stored, and lists of lists without end."""
+    import torch
+
+    todo, count = [content], 1
+    while todo:
+        item = todo.pop()
+        if isinstance(item, torch.Tensor):
+            if item.layout != torch.strided or item.is_meta:
+                raise ValueError
+            if item.numel() * item.element_size() > item.untyped_storage().nbytes():
+                raise ValueError
+        elif isinstance(item, (dict, list, tuple, set)):
+            count += len(item)
+            if count > MAX_VALUES:
+                raise ValueError
+            todo += item.values() if isinstance(item, dict) else item
 
 
 @contextlib.contextmanager

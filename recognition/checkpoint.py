@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import reprlib
 import types
 import typing
-import warnings
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -26,8 +23,6 @@ Group = TypeVar("Group", config.AudioSettings, config.FeaturesSettings)
 FORMAT = 2
 """Layout of the checkpoint dictionary; raised when it changes."""
 REMEDY = "make it again with: python train.py"
-MAX_VALUES = 1_000_000
-"""Values in a file at most; the state of a training run has a few thousand."""
 
 
 @dataclass
@@ -68,69 +63,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         "audio": dataclasses.asdict(checkpoint.audio),
         "features": dataclasses.asdict(checkpoint.features),
     }
-    save_tensors(path, content)
-
-
-def save_tensors(path: Path | str, content: dict[str, Any]) -> None:
-    """Write tensors and plain values, atomically.
-
-    PyTorch's own writer answers a full disk with RuntimeError; through memory it is an OSError.
-    """
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    with utils.atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
-
-
-def load_tensors(path: Path, remedy: str, device: str = "cpu") -> Any:
-    """Read what :func:`save_tensors` wrote; no code in it is run.
-
-    Raises
-    ------
-    UserError : truncated, altered or another kind of file; ends with `remedy`
-    """
-    stream = io.BytesIO(path.read_bytes())
-    try:
-        _check_archive(stream)
-        with warnings.catch_warnings():  # of pickles that it does not know: they are refused
-            warnings.simplefilter("ignore")
-            content = torch.load(stream, map_location=device, weights_only=True)
-        _check_sizes(content)
-        return content
-    except Exception:  # bytes that are not ours make these readers raise anything
-        raise config.UserError(
-            f"{path}: truncated, altered or not a model file; {remedy}"
-        ) from None
-
-
-def _check_archive(stream: io.BytesIO) -> None:
-    """Refuse wrong check sums, which torch.load ignores, and what would unpack to more bytes."""
-    with zipfile.ZipFile(stream) as archive:
-        members = archive.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise zipfile.BadZipFile  # torch.save never compresses
-        if sum(member.file_size for member in members) > stream.getbuffer().nbytes:
-            raise zipfile.BadZipFile
-        if archive.testzip() is not None:
-            raise zipfile.BadZipFile
-    stream.seek(0)
-
-
-def _check_sizes(content: object) -> None:
-    """Refuse tensors that claim more elements than are stored, and lists of lists without end."""
-    todo, count = [content], 1
-    while todo:
-        item = todo.pop()
-        if isinstance(item, Tensor):
-            if item.layout != torch.strided or item.is_meta:
-                raise ValueError
-            if item.numel() * item.element_size() > item.untyped_storage().nbytes():
-                raise ValueError
-        elif isinstance(item, (dict, list, tuple, set)):
-            count += len(item)
-            if count > MAX_VALUES:
-                raise ValueError
-            todo += item.values() if isinstance(item, dict) else item
+    utils.save_tensors(path, content)
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -144,7 +77,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise config.UserError(f"{path}: no such model file; train one with: python train.py")
-    content = load_tensors(path, REMEDY)
+    content = utils.load_tensors(path, REMEDY)
     stored = content.get("format") if isinstance(content, dict) else None
     if not fits(stored, int) or stored != FORMAT:
         raise config.UserError(f"{path}: not a checkpoint of this version; {REMEDY}")

@@ -49,7 +49,7 @@ class FrameLoader(TrainLoader):
         features: config.FeaturesSettings,
     ) -> None:
         super().__init__(train_settings, training_data, features)
-        self.encoder_digest = speech_encoder.digest()
+        self.encoder_digest = speech_encoder.digest(config.program_path(config.ENCODER_FILE))
         self.folder = train_settings.data.root / "cache" / "encoder_frames"
         self.chunks = [
             rows[first : first + CHUNK]
@@ -58,23 +58,23 @@ class FrameLoader(TrainLoader):
         ]
         if train_settings.dry_run:
             self.chunks = [self.chunks[0][: 2 * self.settings.batch_size]]
-        lengths = [len(chunk) for chunk in self.chunks]
-        self.places = np.stack(
-            [
-                np.repeat(np.arange(len(lengths)), lengths),
-                np.concatenate([np.arange(length) for length in lengths]),
-            ],
-            axis=1,
-        )
-        self.rows = np.arange(len(self.places))
+        self.chunk_of = np.repeat(np.arange(len(self.chunks)), [len(one) for one in self.chunks])
+        self.place_of = np.concatenate([np.arange(len(one)) for one in self.chunks])
+        repeats = self.training_data.repeats
+        clips = np.arange(len(self.chunk_of))
+        self.rows = clips if repeats is None else np.repeat(clips, repeats[np.concatenate(self.chunks)])
         self.paths_of_views = [self.paths(view) for view in range(self.views)]
         self.validation_frames: list[tuple[Tensor, Tensor]] = []
 
     def _by_corpus(self) -> list[np.ndarray]:
         """Rows of clips, shuffled within each corpus: a chunk is the same beside other corpora."""
-        corpus = self.training_data.corpus[self.rows]
-        shuffle = np.random.default_rng(self.train_settings.seed).permutation
-        return [shuffle(self.rows[corpus == name]) for name in np.unique(corpus)]
+        corpus = self.training_data.corpus
+        return [
+            np.random.default_rng(self.train_settings.seed).permutation(
+                np.flatnonzero(corpus == name)
+            )
+            for name in np.unique(corpus)
+        ]
 
     @property
     def views(self) -> int:
@@ -138,24 +138,32 @@ class FrameLoader(TrainLoader):
         frames = torch.cat(parts).to(torch.float16).cpu().numpy()
         for file, values in ((path, frames), (labels_path(path), labels.cpu().numpy())):
             with utils.atomic_path(file) as temporary:
-                np.save(temporary, values)
+                np.save(temporary, values, allow_pickle=False)
 
     def epoch(
         self, number: int, pool: ThreadPoolExecutor
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """The batches of an epoch, as :meth:`TrainLoader.epoch`, from one view of every clip."""
-        paths = self.paths_of_views[number % self.views]
-        files = [np.load(path, mmap_mode="r") for path in paths]
-        labels = torch.from_numpy(np.concatenate([np.load(labels_path(path)) for path in paths]))
-        order = np.random.default_rng((self.train_settings.seed, number)).permutation(self.rows)
+        """The batches of an epoch, as :meth:`TrainLoader.epoch`; every clip in one of its views, drawn at random."""
+        files = [[np.load(path, mmap_mode="r") for path in paths] for paths in self.paths_of_views]
+        labels = [
+            np.concatenate([np.load(labels_path(path)) for path in paths])
+            for paths in self.paths_of_views
+        ]
+        random = np.random.default_rng((self.train_settings.seed, number))
+        order = random.permutation(self.rows)
+        views = random.integers(self.views, size=len(order))
         size = min(self.settings.batch_size, len(order))
         self.augmenter.reseed(self.train_settings.seed * 100_003 + number)
 
         def make(batch: int) -> tuple[Tensor, Tensor]:
-            rows = order[batch * size % len(order) :][:size]
-            frames = np.stack([files[chunk][place] for chunk, place in self.places[rows]])
+            places = np.arange(batch * size, (batch + 1) * size) % len(order)
+            chosen = list(zip(views[places], order[places], strict=True))
+            frames = np.stack(
+                [files[view][self.chunk_of[row]][self.place_of[row]] for view, row in chosen]
+            )
             features = torch.from_numpy(frames).to(self.device).float()
-            return self.augmenter.spec_augmented(features), self.targets(labels[rows])
+            targets = torch.tensor([labels[view][row] for view, row in chosen], device=self.device)
+            return self.augmenter.spec_augmented(features), self.targets(targets)
 
         return prefetch(pool, make, len(self))
 

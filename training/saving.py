@@ -125,7 +125,7 @@ def replace_networks(save_dir: Path, checkpoints: dict[str, Checkpoint], folder:
     there = networks_in(save_dir, tuple(checkpoints))
     if any(not same_weights(there[name], checkpoints[name]) for name in there):
         kept = save_dir / PREVIOUS
-        old = sorted(save_dir.glob("[!.]*.pt"))
+        old = config.network_files(save_dir)
         copy_all(old, kept)
         for path in kept.glob("*.pt"):
             if path.name not in {item.name for item in old}:

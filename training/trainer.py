@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import config
+import utils
 from audio_feature_extraction import mean_logits
 from models import registry
-from recognition.checkpoint import load_checkpoint, load_tensors, save_tensors
+from recognition.checkpoint import load_checkpoint
 from training.data import TrainLoader
 from training.optimizers import make_optimizers
 from training.settings import TrainSettings
@@ -202,7 +203,7 @@ class Trainer:
 
     def save_state(self) -> None:
         """Keep all that the next epoch depends on."""
-        save_tensors(
+        utils.save_tensors(
             self.state_path,
             {
                 "network": self.network.state_dict(),
@@ -227,7 +228,7 @@ class Trainer:
         if not self.state_path.exists():
             return
         remedy = f"remove it to train {self.name} from the start, or leave --resume out"
-        state = load_tensors(self.state_path, remedy, self.device)
+        state = utils.load_tensors(self.state_path, remedy, self.device)
         try:
             self._restore(state)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):

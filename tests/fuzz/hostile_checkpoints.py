@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from untrained import checkpoint
 
+import utils
 from fuzz.damage import DAMAGES
 from fuzz.trials import CODE_RAN
 from models import registry
-from recognition.checkpoint import REMEDY, load_tensors, save_checkpoint
+from recognition.checkpoint import REMEDY, save_checkpoint
 
 HUGE = 10**12
 """Elements that a tensor of four bytes may claim to have."""
@@ -32,7 +33,7 @@ def sound_checkpoint(name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.pt")
         save_checkpoint(path, checkpoint(name))
-        load_tensors(path, REMEDY)
+        utils.load_tensors(path, REMEDY)
         return path.read_bytes()
 
 
