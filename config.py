@@ -370,7 +370,9 @@ class TrainingSettings:
     """16-bit arithmetic in training, on CUDA and on processors that have it (bfloat16)."""
 
     def __post_init__(self) -> None:
-        _within(self, 1, 100_000, "epochs", "batch_size", "accumulation", "patience", "encoder_views")
+        _within(
+            self, 1, 100_000, "epochs", "batch_size", "accumulation", "patience", "encoder_views"
+        )
         _within(self, 1e-6, 100, "learning_rate", "gradient_clip")
         _within(self, 0, 0.9999, "weight_decay", "label_smoothing", "warmup", "average_decay")
         _within(self, 1, 1024, "threads")

@@ -26,7 +26,6 @@ import torch
 from tqdm import tqdm
 
 import config
-
 import utils
 from models import counting
 from recognition import calibration
@@ -152,9 +151,7 @@ def run_epochs(trainers: dict[str, Trainer], folder: Path) -> None:
 
 
 def run_epoch(
-    group: list[Trainer],
-    batch_thread: ThreadPoolExecutor,
-    threads: dict[str, ThreadPoolExecutor],
+    group: list[Trainer], batch_thread: ThreadPoolExecutor, threads: dict[str, ThreadPoolExecutor]
 ) -> dict[str, dict[str, float]]:
     """Train some networks for one epoch, each in its thread; returns their lines of history."""
     scores: dict[str, dict[str, float]] = {}
@@ -192,9 +189,7 @@ def run_batches(
             ]
             for step in steps:
                 step.result()
-            bar.set_postfix(
-                {trainer.name: trainer.progress for trainer in trainers}, refresh=False
-            )
+            bar.set_postfix({trainer.name: trainer.progress for trainer in trainers}, refresh=False)
             bar.update()
 
 

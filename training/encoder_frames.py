@@ -1,10 +1,9 @@
 """Training on the frames of the pretrained encoder: computed once, kept in files, mapped to memory.
 
 The encoder is frozen and a hundred times dearer than the network behind it. So every training clip
-goes through augmentation and encoder a few times before the first epoch (``training.encoder_views``),
-and each epoch reads one of these views. The files are named by all that their content depends on:
-another run with the same clips, settings and encoder finds them, and one that was interrupted goes
-on with the missing ones.
+goes through augmentation and encoder a few times before the first epoch, and each epoch reads one
+of these views. The files are named by all that their content depends on: another run with the same
+clips, settings and encoder finds them, and one that was interrupted goes on with the missing ones.
 """
 
 from __future__ import annotations
@@ -62,7 +61,9 @@ class FrameLoader(TrainLoader):
         self.place_of = np.concatenate([np.arange(len(one)) for one in self.chunks])
         repeats = self.training_data.repeats
         clips = np.arange(len(self.chunk_of))
-        self.rows = clips if repeats is None else np.repeat(clips, repeats[np.concatenate(self.chunks)])
+        self.rows = (
+            clips if repeats is None else np.repeat(clips, repeats[np.concatenate(self.chunks)])
+        )
         self.paths_of_views = [self.paths(view) for view in range(self.views)]
         self.validation_frames: list[tuple[Tensor, Tensor]] = []
 
@@ -96,8 +97,8 @@ class FrameLoader(TrainLoader):
             view,
         )
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-        digest.update(np.ascontiguousarray(self.training_data.training[chunk]))
-        digest.update(np.ascontiguousarray(self.training_data.training_labels[chunk]))
+        digest.update(self.training_data.training[chunk].tobytes())
+        digest.update(self.training_data.training_labels[chunk].tobytes())
         return digest.hexdigest()[:32]
 
     def prepare(self) -> None:
@@ -112,8 +113,8 @@ class FrameLoader(TrainLoader):
         bar = tqdm(total=len(todo), desc="encoder", unit="chunk", leave=False, disable=None)
         try:
             jobs = [
-                workers[number % len(workers)].submit(self.compute, *item)
-                for number, item in enumerate(todo)
+                workers[number % len(workers)].submit(self.compute, chunk, path)
+                for number, (chunk, path) in enumerate(todo)
             ]
             for job in jobs:
                 job.result()
@@ -143,7 +144,7 @@ class FrameLoader(TrainLoader):
     def epoch(
         self, number: int, pool: ThreadPoolExecutor
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """The batches of an epoch, as :meth:`TrainLoader.epoch`; every clip in one of its views, drawn at random."""
+        """The batches of an epoch, as :meth:`TrainLoader.epoch`; each clip in a view at random."""
         files = [[np.load(path, mmap_mode="r") for path in paths] for paths in self.paths_of_views]
         labels = [
             np.concatenate([np.load(labels_path(path)) for path in paths])

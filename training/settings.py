@@ -56,7 +56,6 @@ class TrainSettings:
                     f"no model named {name!r}: there are {', '.join(sorted(registry.REGISTRY))}"
                 )
 
-
     def front_end(self, name: str) -> config.FeaturesSettings:
         """The front end of network `name`."""
         if name != "rnn":

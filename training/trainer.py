@@ -72,10 +72,7 @@ class Trainer:
 
     def _start_from(self, path: Path) -> None:
         checkpoint = load_checkpoint(path)
-        if (
-            checkpoint.features != self.features
-            or checkpoint.audio != self.train_settings.audio
-        ):
+        if checkpoint.features != self.features or checkpoint.audio != self.train_settings.audio:
             raise config.UserError(
                 f"{path} was made with other audio or feature settings; leave "
                 "--init out or give the same settings"
