@@ -172,7 +172,7 @@ class FeaturesSettings:
                 )
 
 
-ENCODER_SPECTROGRAM = {"n_fft": 400, "hop_length": 160, "n_mels": 80, "f_min": 0, "f_max": 8000}
+ENCODER_SPECTROGRAM = {"n_fft": 400, "hop_length": 160, "n_mels": 80, "f_min": 0.0, "f_max": 8e3}
 """The log-mel spectrogram of 16 kHz sound that Whisper was trained on."""
 
 

@@ -186,8 +186,6 @@ def make_encoder(path: Path, layers: int, target: Path, source: str) -> None:
         raise config.UserError(f"{path}: no such file; give a model.safetensors or model.bin")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    if not source and digest not in KNOWN:
-        print(f"warning: {path}: not a file that is known here", file=sys.stderr)
     encoder = speech_encoder.SpeechEncoder(layers)
     try:
         encoder.load_state_dict(read_weights(path, content, layers))
@@ -200,6 +198,8 @@ def make_encoder(path: Path, layers: int, target: Path, source: str) -> None:
         "licence": LICENCE,
     }
     speech_encoder.save_encoder(target, encoder, provenance)
+    if not source and digest not in KNOWN:
+        print(f"warning: {path}: not a known file", file=sys.stderr)
 
 
 def run(settings: ExportSettings) -> int:
@@ -209,7 +209,8 @@ def run(settings: ExportSettings) -> int:
     source = f"{HUB_MODEL}, revision {HUB_REVISION}" if fetched else ""
     make_encoder(path, settings.encoder_layers, target, source)
     size = target.stat().st_size / 1e6
-    print(f"{target}: {settings.encoder_layers} layers of Whisper tiny.en's encoder, {size:.1f} MB")
+    layers = f"{settings.encoder_layers} of 4 layers"
+    print(f"{target}: encoder of Whisper tiny.en, {layers}, {size:.1f} MB")
     return 0
 
 

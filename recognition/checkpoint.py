@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import config
+import speech_encoder
 import utils
 from audio_feature_extraction import FrontEnd
 from models import registry
@@ -85,11 +86,13 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         checkpoint = unpacked(content)
         check_values(checkpoint)
         check_weights(checkpoint)
-        return checkpoint
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
         problem = "its weights or settings do not fit the networks of this version"
     except config.UserError as error:
         problem = str(error)
+    else:
+        check_encoder(path, checkpoint)
+        return checkpoint
     raise config.UserError(f"{path}: {problem}; {REMEDY}")
 
 
@@ -166,3 +169,23 @@ def check_weights(checkpoint: Checkpoint) -> None:
         raise ValueError
     if not all(torch.isfinite(item).all() for item in checkpoint.weights.values()):
         raise config.UserError("its weights hold NaN or infinity")
+
+
+def check_encoder(path: Path, checkpoint: Checkpoint) -> None:
+    """Refuse a network that listens through a speech encoder which is missing, or another one.
+
+    What it was trained with is in the checkpoint's record as `encoder_sha256`.
+    """
+    if checkpoint.features.kind != "encoder":
+        return
+    encoder = config.program_path(config.ENCODER_FILE)
+    if not encoder.is_file():
+        raise config.UserError(
+            f"{path}: needs the speech encoder {encoder}, which is missing; {speech_encoder.REMEDY}"
+        )
+    trained_with = checkpoint.record.get("encoder_sha256", "")
+    if trained_with and trained_with != speech_encoder.digest(encoder):
+        raise config.UserError(
+            f"{path}: trained with another speech encoder than {encoder}; get that one, or "
+            "train again with: python train.py"
+        )

@@ -54,7 +54,7 @@ def test_the_current_folder_comes_first_then_the_programs_own(program):
 
 
 def test_the_networks_are_those_of_the_folder_or_the_one_file(program):
-    networks(program / "saved_models", "rnn", "cnn", ".half")
+    networks(program / "saved_models", "rnn", "cnn", ".half", "encoder")
     found = config.DecisionSettings().network_files()
     assert [path.name for path in found] == ["cnn.pt", "rnn.pt"]
     one = config.DecisionSettings(models_dir=Path("saved_models/cnn.pt")).network_files()

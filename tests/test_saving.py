@@ -46,7 +46,7 @@ def save(there, checkpoints, reason="", **changes):
 
 
 def seeds(folder) -> dict[str, int]:
-    return {path.stem: load_checkpoint(path).record["seed"] for path in folder.glob("*.pt")}
+    return {path.stem: load_checkpoint(path).record["seed"] for path in folder.glob("[cr]nn.pt")}
 
 
 def test_better_networks_replace_and_the_old_ones_are_kept(there):
@@ -73,6 +73,13 @@ def test_overwrite_replaces_better_networks_and_keeps_them(there):
 def test_the_same_weights_again_leave_the_networks_kept_before(there):
     save(there, networks(0.1, 0.1, seed=2))
     save(there, networks(0.1, 0.1, seed=2))
+    assert seeds(there / "previous") == {"cnn": 1, "rnn": 1}
+
+
+def test_the_speech_encoder_stays_where_it_is(there):
+    (there / "encoder.pt").write_bytes(b"an encoder")
+    save(there, networks(0.1, 0.1, seed=2))
+    assert (there / "encoder.pt").read_bytes() == b"an encoder"
     assert seeds(there / "previous") == {"cnn": 1, "rnn": 1}
 
 
