@@ -80,6 +80,11 @@ def network_files(folder: Path) -> list[Path]:
     return sorted(file for file in files if file.name != ENCODER_FILE.name)
 
 
+def _environment_field(variable: str) -> Any:
+    """A setting whose default is the path that an environment variable names."""
+    return field(default_factory=lambda: from_environment(variable))
+
+
 def program_path(path: Path) -> Path:
     """`path` where it exists, else the same in the program's own folder where it exists there.
 
@@ -187,17 +192,22 @@ class DataSettings:
     """Which recordings, where they lie, and how they are split."""
 
     corpora: str = "auto"
-    """Comma list of fsdd, synthetic, own (your corrected clips), folders and CSV files (columns
-    file, label and perhaps speaker); auto: fsdd,synthetic."""
+    """Comma list of fsdd, synthetic, an4, speech_commands, single_voices, other_words, own (your
+    corrected clips), folders and CSV files (columns file, label and perhaps speaker); auto: fsdd,
+    synthetic, and those of the others that are there."""
     pattern: str = ""
     """How files in the folders are named: label, speaker, take and any, such as speaker_label_take
     or label/speaker-take; empty finds out."""
     root: Path = Path("data")
     """Folder for downloads, unpacked recordings and caches."""
-    fsdd_archive: Path | None = field(default_factory=lambda: from_environment("FSDD_ARCHIVE"))
+    fsdd_archive: Path | None = _environment_field("FSDD_ARCHIVE")
     """Archive or folder with FSDD v1.0.10, used before any download (environment: FSDD_ARCHIVE)."""
     fsdd_url: str = FSDD_URL
     """Where FSDD is fetched from when it is nowhere on disk."""
+    more_speakers_dir: Path | None = _environment_field("MORE_SPEAKERS_DIR")
+    """Folder with prepared digits of more speakers (environment: MORE_SPEAKERS_DIR)."""
+    other_words_dir: Path | None = _environment_field("OTHER_WORDS_DIR")
+    """Folder with prepared other words (environment: OTHER_WORDS_DIR)."""
     split: Literal["official", "speaker", "random"] = "official"
     """official: takes 0-4 are the test; speaker: one left out; random: 80/20, to compare only."""
     test_speaker: str = "george"
@@ -206,6 +216,9 @@ class DataSettings:
     """Share of the training takes kept for validation, balanced over digits and speakers."""
     fsdd_repeats: int = 3
     """How often an epoch repeats each FSDD clip: real voices weigh more than synthetic ones."""
+    balance: bool = True
+    """Repeat the rarer digits of each recorded corpus, up to 5 times, so that no corpus teaches
+    that some digits are likely."""
     own_dir: Path = Path("live_recordings/own")
     """Folder of your own labelled clips, filled by the live script."""
     own_repeats: int = 20

@@ -5,6 +5,7 @@ python dataset_loader.py      fetches and verifies what there is, and prints a t
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,29 +16,39 @@ import numpy as np
 import audio_io
 import config
 import utils
-from corpora import folder, registry
+from corpora import folder, other_words, registry
 from corpora.clips import Clips, concatenate
 from corpora.folder import load_folder, load_noise
 from corpora.fsdd import load_fsdd
 from corpora.registry import Request
+from corpora.splits import (
+    KeptAside,
+    Split,
+    keep_aside,
+    make_split,
+    official_split,
+    random_split,
+    speaker_split,
+)
 
 __all__ = [
     "Clips",
+    "KeptAside",
     "Split",
+    "keep_aside",
     "load_folder",
     "load_fsdd",
     "load_noise",
     "load_training_clips",
+    "load_validation_community",
     "make_split",
     "official_split",
     "random_split",
     "speaker_split",
 ]
 
-OFFICIAL_TEST_TAKES = 5
-"""Takes 0 to 4 of each digit and speaker are FSDD's test set, says its README."""
-RANDOM_TEST_FRACTION = 0.2
-"""Share of the clips that the random split tests on."""
+MAX_ROWS = 30
+"""Speakers up to which a table has a row for each."""
 WITHOUT = {
     "fsdd": "NO REAL SPEECH (FSDD): going on with synthetic speakers alone. "
     "Scores will be lower, and mean less.",
@@ -45,6 +56,8 @@ WITHOUT = {
     "Unseen speakers will be recognised less well.",
 }
 """What is lost without a corpus that training can do without."""
+AUTO = ("fsdd", "synthetic", "an4", "speech_commands", "single_voices", "other_words")
+"""What "auto" stands for: all of these that are there."""
 
 
 def load_training_clips(
@@ -55,14 +68,14 @@ def load_training_clips(
 ) -> tuple[Clips | None, Clips, str]:
     """Load the corpora that ``data.corpora`` names.
 
-    Under "auto", FSDD may be nowhere, with a warning; but an archive that is named, or a copy that
-    is damaged, is an error. Wherever eSpeak NG is missing, training goes on without synthetic
-    speakers if anything else is named.
+    Under "auto", FSDD and the recorded corpora may be nowhere, with a warning; but an archive or a
+    folder that is named, or a copy that is damaged, is an error. Wherever eSpeak NG is missing,
+    training goes on without synthetic speakers if anything else is named.
 
     Returns
     -------
     fsdd : the clips that ``data.split`` splits; None where FSDD is not asked for, or not to be had
-    extra : clips for training only, perhaps none: synthetic, own, folders
+    extra : clips beside FSDD, perhaps none: synthetic, recorded, own, folders
     corpora : what was loaded, such as "fsdd+synthetic"; belongs into every result
 
     Raises
@@ -75,11 +88,11 @@ def load_training_clips(
         try:
             loaded[name] = _load(name, Request(data, audio, synthetic, seed))
         except config.UserError as error:
-            missing = automatic and isinstance(error, registry.Unavailable)
-            if name != "synthetic" and not (name == "fsdd" and missing):
+            missing = automatic and name in AUTO and isinstance(error, registry.Unavailable)
+            if name != "synthetic" and not missing:
                 raise
             failures.append(str(error))
-            _shout(WITHOUT[name], f"Why: {error}")
+            _tell_missing(name, error)
     if not loaded:
         raise config.UserError("; ".join(failures) or "data.corpora names nothing")
     fsdd = loaded.pop("fsdd", None)
@@ -93,9 +106,31 @@ def load_training_clips(
 def _named_corpora(text: str) -> tuple[bool, list[str]]:
     """Whether "auto" is among the comma-separated names, and the names with it written out."""
     words = [word.strip() for word in text.split(",") if word.strip()]
-    written_out = {"auto": ("fsdd", "synthetic")}
-    names = [name for word in words for name in written_out.get(word, (word,))]
+    names = [name for word in words for name in (AUTO if word == "auto" else (word,))]
     return "auto" in words, list(dict.fromkeys(names))
+
+
+def _tell_missing(name: str, error: config.UserError) -> None:
+    """Loud where scores will suffer much; else a line, once in a process."""
+    if name in WITHOUT:
+        _shout(WITHOUT[name], f"Why: {error}")
+        return
+    _say_once(f"going on without {name}: {registry.known()[name].without}")
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def load_validation_community(data: config.DataSettings, audio: config.AudioSettings) -> Clips:
+    """Recorded other words that recipes and thresholds are chosen on; they never train.
+
+    Raises
+    ------
+    UserError : they are not there, or not whole
+    """
+    return other_words.load_validation(Request(data, audio))
 
 
 def _load(name: str, request: Request) -> Clips:
@@ -129,100 +164,6 @@ def _shout(*lines: str) -> None:
     """A warning that can't be overlooked among progress bars."""
     rule = "!" * 96
     print("\n".join([rule, *(f"!!! {line}" for line in lines), rule]), file=sys.stderr)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Three sets of clips that share none; each holds sorted indices, int64."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-
-
-def make_split(clips: Clips, data: config.DataSettings, seed: int) -> Split:
-    """The split that ``data.split`` names."""
-    if data.split == "speaker":
-        return speaker_split(clips, data.test_speaker, data.validation_fraction, seed)
-    split = {"official": official_split, "random": random_split}[data.split]
-    return split(clips, data.validation_fraction, seed)
-
-
-def official_split(clips: Clips, validation_fraction: float, seed: int) -> Split:
-    """Test on takes 0 to 4 of each digit and speaker; validate on some of the other takes.
-
-    Parameters
-    ----------
-    clips : the recordings
-    validation_fraction : share of the other takes, balanced over digits and speakers
-    seed : of the choice of the validation takes; the test set doesn't depend on it
-
-    Raises
-    ------
-    UserError : no such takes, or nothing else
-    """
-    return _carve(
-        clips, clips.takes < OFFICIAL_TEST_TAKES, validation_fraction, seed, "takes 0 to 4"
-    )
-
-
-def speaker_split(clips: Clips, speaker: str, validation_fraction: float, seed: int) -> Split:
-    """Leave one speaker out: test on all clips of `speaker`, train and validate on the others.
-
-    Raises
-    ------
-    UserError : nobody of that name, or nobody else
-    """
-    if speaker not in clips.speakers:
-        known = ", ".join(np.unique(clips.speakers)[:20])
-        raise config.UserError(f"no speaker {speaker!r} in the data; there are {known}")
-    return _carve(clips, clips.speakers == speaker, validation_fraction, seed, f"{speaker}'s clips")
-
-
-def random_split(clips: Clips, validation_fraction: float, seed: int) -> Split:
-    """Test on a fifth of the clips, drawn by digit and speaker.
-
-    The same speakers are in training and test and the takes are near-copies of one another, so
-    this flatters; it is here to compare with others' figures only.
-    """
-    rng = np.random.default_rng([seed, 1])  # another stream than that of the validation set
-    test = np.zeros(len(clips), bool)
-    test[_stratified(clips, np.arange(len(clips)), RANDOM_TEST_FRACTION, rng)] = True
-    return _carve(clips, test, validation_fraction, seed, "a fifth of the clips")
-
-
-def _carve(clips: Clips, test: np.ndarray, fraction: float, seed: int, what: str) -> Split:
-    """Share out what is not in `test`, bool (n,), between training and validation."""
-    rest = np.flatnonzero(~test)
-    validation = _stratified(clips, rest, fraction, np.random.default_rng(seed))
-    train = np.setdiff1d(rest, validation)
-    if not (test.any() and len(validation) and len(train)):
-        raise config.UserError(
-            f"{len(clips)} clips are too few to test on {what}: the test, "
-            "validation or training set would be empty"
-        )
-    return Split(train, validation, np.flatnonzero(test))
-
-
-def _stratified(
-    clips: Clips, indices: np.ndarray, fraction: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw round(fraction x size) clips of each digit and speaker; sorted indices.
-
-    Where that would give none of some digit and speaker, the speakers are pooled; where it would
-    give none of some digit, so are the digits.
-    """
-    digits = np.unique(clips.labels[indices], return_inverse=True)[1]
-    speakers = np.unique(clips.speakers[indices], return_inverse=True)[1]
-    for cells in (digits * (speakers.max(initial=0) + 1) + speakers, digits, np.zeros_like(digits)):
-        sizes = np.unique(cells, return_counts=True)[1]
-        if fraction * sizes.min(initial=len(indices)) >= 0.5:
-            break
-    drawn = []
-    for cell in np.unique(cells):
-        members = rng.permutation(indices[cells == cell])
-        drawn.append(members[: int(fraction * len(members) + 0.5)])  # halves are rounded up
-    return np.sort(np.concatenate(drawn)) if drawn else np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -260,7 +201,7 @@ def overview(
     loaded: Mapping[str, Clips],
 ) -> str:
     """A line a corpus: clips, speakers, hours, licence and where it lies."""
-    lines = [f"{'corpus':12}{'clips':>7}{'speakers':>10}{'hours':>8}  {'licence':24}where it lies"]
+    lines = [f"{'corpus':16}{'clips':>7}{'speakers':>10}{'hours':>8}  {'licence':24}where it lies"]
     for corpus in corpora:
         clips = loaded.get(corpus.name)
         counts = f"{'-':>7}{'-':>10}{'-':>8}"
@@ -268,7 +209,7 @@ def overview(
             hours = clips.durations.sum() / 3600
             counts = f"{len(clips):7}{len(np.unique(clips.speakers)):10}{hours:8.2f}"
         place = places[corpus.name] or "not there yet"
-        lines.append(f"{corpus.name:12}{counts}  {corpus.licence:24}{place}")
+        lines.append(f"{corpus.name:16}{counts}  {corpus.licence:24}{place}")
     return "\n".join(lines)
 
 
@@ -327,7 +268,8 @@ def describe(clips: Clips) -> str:
     heads = [config.DIGITS[label] if label < config.REJECT else "other" for label in labels]
     header = " " * width + "".join(f"{head:>5}" for head in [*heads, "all"])
     rows = [header + "".join(f"{name:>11}" for name, _, _ in quantities)]
-    rows += [line(speaker, clips.speakers == speaker) for speaker in speakers]
+    if len(speakers) <= MAX_ROWS:
+        rows += [line(speaker, clips.speakers == speaker) for speaker in speakers]
     rows += [line("all", np.ones(len(clips), bool))] if len(clips) else []
     return "\n".join(rows) + (
         f"\n\n{len(clips)} clips of {len(speakers)} speakers, "

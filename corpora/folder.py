@@ -27,6 +27,7 @@ MAX_NOISE_SECONDS = 3600.0
     licence="yours",
     about="your own labelled clips, made by microphone_inference.py",
     place=lambda request: folder if (folder := own_folder(request)).is_dir() else None,
+    people=False,
 )
 def load_own(request: Request) -> Clips:
     """The clips that the live script has kept, below ``data.own_dir``."""

@@ -53,6 +53,10 @@ class Corpus:
     """Reads it; raises UserError where it can't be had."""
     place: Callable[[Request], Path | None]
     """Where it lies, fetched if need be; None where nothing is there yet."""
+    without: str = ""
+    """What is lost without it, in a line, and how to get it; training may then go on."""
+    people: bool = True
+    """Whether its speakers are told apart and enough to keep some aside for validation."""
 
 
 def register(
@@ -61,11 +65,13 @@ def register(
     licence: str,
     about: str,
     place: Callable[[Request], Path | None] = lambda request: None,
+    without: str = "",
+    people: bool = True,
 ) -> Callable[[Callable[[Request], Clips]], Callable[[Request], Clips]]:
     """Make the decorated function the loader of the corpus `name`; see :class:`Corpus`."""
 
     def add(load: Callable[[Request], Clips]) -> Callable[[Request], Clips]:
-        _REGISTRY[name] = Corpus(name, licence, about, load, place)
+        _REGISTRY[name] = Corpus(name, licence, about, load, place, without, people)
         return load
 
     return add

@@ -36,7 +36,12 @@ FEW_VOICES = config.SyntheticSettings.only(espeak_clips=20, other_words=4)
 def data(tmp_path: Path) -> config.DataSettings:
     """Settings under which nothing is found yet."""
     return config.DataSettings(
-        root=tmp_path / "data", fsdd_archive=None, fsdd_url=NOWHERE, own_dir=tmp_path / "own"
+        root=tmp_path / "data",
+        fsdd_archive=None,
+        fsdd_url=NOWHERE,
+        own_dir=tmp_path / "own",
+        more_speakers_dir=None,
+        other_words_dir=None,
     )
 
 
@@ -358,7 +363,11 @@ def test_own_recordings_and_folders_are_extra(named, tmp_path):
 @pytest.mark.parametrize(
     ("corpora", "message"),
     [
-        ("fsdd,fsddd", "'fsddd' is neither auto, fsdd, own, synthetic nor a folder or CSV"),
+        (
+            "fsdd,fsddd",
+            "'fsddd' is neither auto, an4, fsdd, other_words, own, single_voices, speech_commands, "
+            "synthetic nor a folder or CSV",
+        ),
         ("own", "no recordings of your own yet"),
         (",", "names nothing"),
     ],
@@ -466,10 +475,12 @@ def run_script(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_script_verifies_and_prints_the_table(fsdd_archive_path, tmp_path):
+def test_the_script_verifies_and_prints_the_table(fsdd_archive_path, tmp_path, monkeypatch):
+    monkeypatch.delenv("MORE_SPEAKERS_DIR", raising=False)
+    monkeypatch.delenv("OTHER_WORDS_DIR", raising=False)
     done = run_script("--data.root", str(tmp_path), "--data.fsdd-archive", str(fsdd_archive_path))
     assert done.returncode == 0 and done.stderr == ""
-    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()[:4]}
+    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()[:8]}
     assert rows["fsdd"][1:4] == ["3000", "6", "0.36"] and rows["fsdd"][-1] == str(fsdd_archive_path)
     assert "CC BY-SA 4.0" in done.stdout
     assert rows["own"][-3:] == rows["synthetic"][-3:] == ["not", "there", "yet"]

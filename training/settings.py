@@ -13,8 +13,12 @@ import audio_io
 import config
 import dataset_loader
 from audio_feature_extraction import is_cut, prepare_clip
+from corpora import prepared, splits
 from corpora.clips import Clips, concatenate
 from models import registry
+
+HELD_OUT_FRACTION = 0.1
+"""Share of the speakers of each corpus outside FSDD who validate, and never train."""
 
 
 @dataclass(frozen=True)
@@ -97,30 +101,38 @@ def window(clips: Clips, audio: config.AudioSettings) -> np.ndarray:
 def prepare_data(train_settings: TrainSettings) -> TrainingData:
     """Load the corpora and split them into training and validation clips.
 
-    A tenth of the speakers outside FSDD is never trained on: with FSDD's validation takes they
-    choose the epoch, and they are the unseen speakers on which confidence is calibrated.
+    A tenth of each corpus' speakers outside FSDD, and some words, are never trained on: with FSDD's
+    validation takes they choose the epoch, and they are the unseen speakers and words on which
+    confidence is calibrated.
+
+    Raises
+    ------
+    UserError : nothing to validate on; the same recording in training and validation or test
     """
     data = train_settings.data
     fsdd, extra, corpora = dataset_loader.load_training_clips(
         data, train_settings.audio, train_settings.synthetic, train_settings.seed
     )
-    training, validation, repeats = [], [], []
+    training, validation, repeats, test = [], [], [], {}
     if fsdd is not None:
         split = dataset_loader.make_split(fsdd, data, train_settings.seed)
         training.append(fsdd.subset(split.train))
         repeats.append(np.full(len(split.train), data.fsdd_repeats))
         validation.append(fsdd.subset(split.validation))
+        test["test"] = fsdd.subset(split.test)
     if len(extra):
-        held_out = held_out_speakers(extra, 0.1, train_settings.seed)
-        validation.append(extra.subset(np.flatnonzero(held_out)))
-        training.append(extra.subset(np.flatnonzero(~held_out)))
-        repeats.append(np.where(training[-1].corpus == "own", data.own_repeats, 1))
+        aside = dataset_loader.keep_aside(extra, HELD_OUT_FRACTION, train_settings.seed).either
+        doubtful = np.isin(extra.names, sorted(prepared.doubtful(data)))
+        validation.append(extra.subset(np.flatnonzero(aside & ~doubtful)))
+        training.append(extra.subset(np.flatnonzero(~aside)))
+        repeats.append(_repeats(training[-1], data))
     kept, chosen = concatenate(training), concatenate(validation)
     if not len(chosen):
         raise config.UserError(
             f"{corpora}: no speaker can be spared for validation; name another "
             "corpus beside it, for instance --data.corpora synthetic,own"
         )
+    splits.refuse_shared(kept, {"validation": chosen} | test)
     dataset_loader.report_labels(kept, chosen)
     cut = sum(
         is_cut(clips.waveform(index), train_settings.audio.clip_samples)
@@ -139,9 +151,7 @@ def prepare_data(train_settings: TrainSettings) -> TrainingData:
     )
 
 
-def held_out_speakers(clips: Clips, fraction: float, seed: int) -> np.ndarray:
-    """Mark a share of the speakers, bool (n,); your own recordings are never held out."""
-    speakers = np.unique(clips.speakers[clips.corpus != "own"])
-    count = round(fraction * len(speakers))
-    chosen = np.random.default_rng(seed).permutation(speakers)[:count]
-    return np.isin(clips.speakers, chosen)
+def _repeats(clips: Clips, data: config.DataSettings) -> np.ndarray:
+    """How often an epoch shows each clip of the corpora beside FSDD, int64 (n,)."""
+    balanced = splits.digit_repeats(clips) if data.balance else np.ones(len(clips), np.int64)
+    return np.where(clips.corpus == "own", data.own_repeats, balanced)

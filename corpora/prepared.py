@@ -1,0 +1,158 @@
+"""Prepared folders of short clips named WORD_SPEAKER_TAKE: decoded on all cores, kept in a cache.
+
+A corpus consists of several such folders, which lie below ``data.more_speakers_dir`` (digits) and
+``data.other_words_dir`` (other words), or below ``data.root`` where fetching has put them.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import audio_io
+import config
+from corpora import layouts
+from corpora.clips import Clips
+from corpora.registry import Request, Unavailable
+
+VERSION = 1
+"""Counted up whenever decoding or naming changes, so that old caches are not used."""
+DIGITS, WORDS = "more_speakers", "other_words"
+"""The two folders that parts lie in."""
+VARIABLES = {DIGITS: "MORE_SPEAKERS_DIR", WORDS: "OTHER_WORDS_DIR"}
+"""Environment variables that name them."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One folder of clips that belongs to a corpus."""
+
+    kind: str
+    """DIGITS or WORDS: which of the two folders it lies in; all clips of WORDS are non-digits."""
+    name: str
+    """Of the folder."""
+    clips: int
+    """How many a whole copy has."""
+    group: str = ""
+    """Name for all its speakers where they are not told apart."""
+
+
+def base(data: config.DataSettings, kind: str) -> Path:
+    """The folder that parts of a kind lie in: the one that is named, else where they are fetched.
+
+    Raises
+    ------
+    UserError : the named one isn't there
+    """
+    named = data.more_speakers_dir if kind == DIGITS else data.other_words_dir
+    if named is not None and not named.is_dir():
+        raise config.UserError(f"{named}: no such folder ({VARIABLES[kind]} names it)")
+    return named or data.root / kind
+
+
+def find_parts(data: config.DataSettings, parts: Sequence[Part]) -> dict[Part, Path]:
+    """The parts that are there, and where.
+
+    Raises
+    ------
+    UserError : a folder that is named holds no folder at all
+    """
+    found = {part: base(data, part.kind) / part.name for part in parts}
+    for kind in dict.fromkeys(part.kind for part in parts):
+        folder = base(data, kind)
+        if folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
+            raise config.UserError(
+                f"{folder}: no folders of clips in it ({VARIABLES[kind]} names an empty copy?)"
+            )
+    return {part: path for part, path in found.items() if path.is_dir()}
+
+
+def place(data: config.DataSettings, parts: Sequence[Part]) -> Path | None:
+    """Where the first part that is there lies; None where none is."""
+    return next(iter(find_parts(data, parts).values()), None)
+
+
+def load(corpus: str, parts: Sequence[Part], request: Request) -> Clips:
+    """The clips of all parts that are there, in the order of the parts and sorted by name.
+
+    Raises
+    ------
+    Unavailable : none is there
+    UserError : a part is empty or incomplete, or a clip can't be read
+    """
+    found = find_parts(request.data, parts)
+    if not found:
+        kinds = dict.fromkeys(part.kind for part in parts)
+        folders = " or ".join(str(base(request.data, kind)) for kind in kinds)
+        raise Unavailable(f"{corpus}: not in {folders}")
+    files = {part: _whole(part, path) for part, path in found.items()}
+    rate = request.audio.sample_rate
+    cache = request.data.root / "cache" / f"{corpus}-{rate}.npz"
+    return Clips.cached(cache, _key(files, rate), lambda: _decode(corpus, files, rate))
+
+
+def _whole(part: Part, folder: Path) -> list[Path]:
+    """The sound files of a part, sorted, if there are as many as there should be."""
+    paths = [path for path in audio_io.find_audio(folder).paths if path.parent == folder]
+    if len(paths) < part.clips:
+        raise config.UserError(
+            f"{folder}: {len(paths)} of {part.clips} clips: empty or half copied; copy it again, "
+            f"or leave {VARIABLES[part.kind]} unset"
+        )
+    return paths
+
+
+def _key(files: dict[Part, list[Path]], rate: int) -> str:
+    """Changes when a file is added, removed, renamed or written to."""
+    digest = hashlib.sha256(f"{VERSION} {rate}".encode())
+    for paths in files.values():
+        for path in paths:
+            facts = path.stat()
+            digest.update(f"{path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _decode(corpus: str, files: dict[Part, list[Path]], rate: int) -> Clips:
+    paths = [path for group in files.values() for path in group]
+    named = [_labelled(part, path) for part, group in files.items() for path in group]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waveforms = list(pool.map(lambda path: _samples(path, rate), paths))
+    return Clips.from_waveforms(
+        waveforms,
+        [item.label for item in named],
+        [item.speaker for item in named],
+        [path.stem for path in paths],
+        [item.take for item in named],
+        corpus,
+        rate,
+    )
+
+
+def _samples(path: Path, rate: int) -> np.ndarray:
+    return audio_io.to_int16(audio_io.read_audio(path, rate)[0])
+
+
+def _labelled(part: Part, path: Path) -> layouts.Labelled:
+    """Label, speaker and take by the name; speakers who are not told apart are one, unknown."""
+    match = layouts.CLIP_NAME.fullmatch(path.stem)
+    if match is None:
+        raise config.UserError(f"{path}: not named WORD_SPEAKER_TAKE")
+    label = layouts.label_of(match["label"]) if part.kind == DIGITS else config.REJECT
+    speaker = f"{layouts.UNKNOWN_SPEAKER}-{part.group}" if part.group else match["speaker"]
+    return layouts.Labelled(label, speaker, int(match["take"]), part.name)
+
+
+def doubtful(data: config.DataSettings) -> frozenset[str]:
+    """Names of the clips whose label a good recogniser doubts; they train, but don't validate."""
+    table = base(data, DIGITS) / "doubtful.csv"
+    if not table.is_file():
+        return frozenset()
+    with open(table, encoding="utf-8", newline="") as stream:
+        return frozenset(Path(row["path"]).stem for row in csv.DictReader(stream))
