@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.blocks import SelfAttention
+ATTENDS = "query_key_value"
+"""What every module that attends calls the layer that makes queries, keys and values."""
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -27,11 +28,11 @@ def count_multiply_adds(model: nn.Module, n_features: int, frames: int) -> int:
         nonlocal total
         total += of_layer(module, inputs[0], output)
 
-    kinds = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.LSTM, SelfAttention)
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.LSTM)
     hooks = [
         module.register_forward_hook(count)
         for module in model.modules()
-        if isinstance(module, kinds)
+        if isinstance(module, kinds) or hasattr(module, ATTENDS)
     ]
     training, device = model.training, next(model.parameters()).device
     with torch.no_grad():
@@ -44,7 +45,7 @@ def count_multiply_adds(model: nn.Module, n_features: int, frames: int) -> int:
 
 def of_layer(module: nn.Module, given: Tensor, output: Any) -> int:
     """Multiply-adds of one layer, without those of the layers within it."""
-    if isinstance(module, SelfAttention):  # queries with keys, weights with values
+    if hasattr(module, ATTENDS):  # queries with keys, weights with values
         frames, width = given.shape[1:]
         return 2 * frames * frames * width
     if isinstance(module, nn.LSTM):

@@ -35,8 +35,6 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
 }
 FOR_ENCODER = ("lightweight", "mlp", "rnn", "transformer")
 """Networks that take an encoder's frames, whose rows are in no order; the others convolve rows."""
-FEATURES_KIND = {"mlp": "mfcc", "image_cnn": "spectrogram"}
-"""The front end that a network is meant for, where it is not the log-mel bands."""
 ALL, ENSEMBLE = "all", "ensemble"
 """Names beside those of networks: every network; the vote, weighted on validation clips."""
 
@@ -62,7 +60,8 @@ def check_name(name: str) -> None:
     UserError : the text lists those there are
     """
     if name not in REGISTRY:
-        raise config.UserError(f"no model named {name!r}: there are {', '.join(sorted(REGISTRY))}")
+        known = ", ".join(sorted(REGISTRY))
+        raise config.UserError(f"no model named {name!r}: there are {known} ({ALL} trains each)")
 
 
 def network_names(names: Iterable[str]) -> tuple[str, ...]:

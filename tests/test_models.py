@@ -13,6 +13,7 @@ import config
 from audio_feature_extraction import FrontEnd
 from models import counting, registry
 from recognition.checkpoint import load_checkpoint, save_checkpoint
+from speech_encoder import SpeechEncoder
 
 FEATURES, FRAMES = 56, 101
 NAMES = sorted(registry.REGISTRY)
@@ -118,17 +119,16 @@ def test_a_few_steps_learn_a_small_batch(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_checkpoint_comes_back_with_the_same_answers(name, tmp_path):
-    kind = registry.FEATURES_KIND.get(name, "log_mel")
+    kind = {"mlp": "mfcc", "image_cnn": "spectrogram"}.get(name, "log_mel")
     features = config.FeaturesSettings(kind=kind)
     arguments = registry.model_arguments(name, config.ModelSettings(), kind)
-    rows = FrontEnd(features, 8000).n_features
+    rows = FrontEnd(features, config.AudioSettings().sample_rate).n_features
     network = registry.create_model(name, rows, **arguments).eval()
     made = dataclasses.replace(
         checkpoint("cnn"),
         name=name,
         arguments=arguments,
         weights=network.state_dict(),
-        audio=config.AudioSettings(sample_rate=8000),
         features=features,
     )
     save_checkpoint(tmp_path / "network.pt", made)
@@ -155,6 +155,14 @@ def test_multiply_adds_of_the_lstm():
     gates = 2 * 4 * width * (width + width) + 2 * 4 * width * (2 * width + width)
     others = frames * 384 * width + frames * 2 * width + 4 * width * config.N_CLASSES
     assert counting.count_multiply_adds(network, 384, frames) == frames * gates + others
+
+
+def test_multiply_adds_of_the_speech_encoder_hold_its_attention():
+    encoder = SpeechEncoder(layers=2, width=64)
+    fused_attention_is_not_counted = sdpa_kernel(SDPBackend.MATH)
+    with torch.no_grad(), fused_attention_is_not_counted, FlopCounterMode(display=False) as flops:
+        encoder(torch.zeros(1, 80, 100))
+    assert counting.count_multiply_adds(encoder, 80, 100) == flops.get_total_flops() / 2
 
 
 def test_multiply_adds_of_a_known_network():
