@@ -27,7 +27,15 @@ REJECT = len(DIGITS)
 """Class index of "no digit": other words, noise, silence. The network's eleventh output."""
 N_CLASSES = len(DIGITS) + 1
 
-DISPLAY_NAMES = {"cnn": "CNN", "rnn": "BiLSTM"}
+DISPLAY_NAMES = {
+    "bcresnet": "BC-ResNet",
+    "cnn": "CNN",
+    "efficient": "EfficientNet",
+    "image_cnn": "image CNN",
+    "mlp": "MLP",
+    "resnet": "ResNet",
+    "rnn": "BiLSTM",
+}
 """How networks are called in answers, tables and figures."""
 
 FSDD_URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.zip"
@@ -342,9 +350,27 @@ class ModelSettings:
     """Channels of the CNN's middle layers."""
     rnn_width: int = 64
     """Hidden units of the LSTM in each direction."""
+    resnet_width: int = 58
+    """Channels of the first residual blocks; the last have four times as many."""
+    efficient_width: int = 16
+    """Channels behind the first convolution of the inverted residuals."""
+    bcresnet_width: int = 16
+    """Channels of the first broadcasted residual blocks: 8 times the paper's scale."""
+    transformer_width: int = 96
+    """Numbers that describe a frame, shared by four heads: a multiple of 8."""
+    mlp_width: int = 256
+    """Units of the first dense layer."""
+    lightweight_width: int = 64
+    """Channels of the first separable convolutions."""
+    image_cnn_width: int = 16
+    """Channels of the first of four convolutions; each following has twice as many."""
 
     def __post_init__(self) -> None:
-        _within(self, 8, 512, "cnn_width", "rnn_width")
+        _within(self, 8, 512, *(item.name for item in dataclasses.fields(self)))
+        _check(
+            self.transformer_width % 8 == 0,
+            f"model.transformer-width is {self.transformer_width}: use a multiple of 8",
+        )
 
 
 @dataclass(frozen=True)

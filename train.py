@@ -2,6 +2,8 @@
 
     python train.py                                   both networks, FSDD and synthetic speakers
     python train.py --models cnn --seed 1             one network, another seed
+    python train.py --models all                      every network there is
+    python train.py --models cnn resnet ensemble      two, their votes weighted on validation
     python train.py --training.epochs 5               a quick look: better networks stay in place
     python train.py --resume                          go on after a crash or Ctrl-C
     python train.py --init saved_models --data.corpora auto,own --training.epochs 3
@@ -28,7 +30,7 @@ from tqdm import tqdm
 import config
 import utils
 from models import counting
-from recognition import calibration
+from recognition import calibration, ensemble
 from recognition.checkpoint import Checkpoint
 from recognition.predictor import vote
 from training.data import TrainLoader, compute_thread
@@ -210,7 +212,10 @@ def calibrate(trainers: dict[str, Trainer]) -> dict[str, Checkpoint]:
     posteriors = {
         name: calibration.calibrated(values, *scales[name]) for name, values in logits.items()
     }
-    vote_threshold = calibration.fit_threshold(vote(posteriors), targets)
+    weights = {name: 1.0 for name in posteriors}
+    if next(iter(trainers.values())).train_settings.weigh_votes:
+        weights = ensemble.fit_weights(posteriors, targets)
+    vote_threshold = calibration.fit_threshold(vote(posteriors, weights), targets)
     return {
         name: Checkpoint(
             name=name,
@@ -222,6 +227,7 @@ def calibrate(trainers: dict[str, Trainer]) -> dict[str, Checkpoint]:
             reject_bias=scales[name][1],
             threshold=calibration.fit_threshold(posteriors[name], targets),
             vote_threshold=vote_threshold,
+            vote_weight=weights[name],
             record=provenance(trainer),
         )
         for name, trainer in trainers.items()

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
-def conv_block(inputs: int, outputs: int, stride: int | tuple[int, int] = 1) -> nn.Sequential:
-    """3x3 convolution, batch normalisation, ReLU."""
+def conv_block(
+    inputs: int,
+    outputs: int,
+    stride: int | tuple[int, int] = 1,
+    kernel: int = 3,
+    groups: int = 1,
+    activation: type[nn.Module] = nn.ReLU,
+) -> nn.Sequential:
+    """Convolution that keeps the size but for its stride, batch normalisation, activation."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.Identity() if activation is nn.Identity else activation(inplace=True),
+    )
+
+
+def join_bands(channels: int, bands: int, outputs: int) -> nn.Sequential:
+    """All bands of a frame into one: (batch, channels, bands, frames) -> (batch, outputs, 1, ...).
+
+    A convolution as high as there are bands, so that each keeps its own weights.
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, outputs, (bands, 1), bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
@@ -28,6 +48,57 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x + self.body(x))
+
+
+class SqueezeExcitation(nn.Module):
+    """Weighs the channels by what the whole of a clip holds (Hu et al. 2018).
+
+    (batch, channels, bands, frames) -> the same
+    """
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        hidden = max(4, channels // reduction)
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.excite(torch.relu(self.squeeze(x.mean(dim=(2, 3))))).sigmoid()
+        return x * weights[:, :, None, None]
+
+
+class SpatialAttention(nn.Module):
+    """Weighs places in band and time by the mean and maximum over channels (Woo et al. 2018).
+
+    (batch, channels, bands, frames) -> the same
+    """
+
+    def __init__(self, kernel: int = 7) -> None:
+        super().__init__()
+        self.score = nn.Conv2d(2, 1, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        summary = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
+        return x * self.score(summary).sigmoid()
+
+
+class SelfAttention(nn.Module):
+    """Multi-head scaled dot-product self-attention (Vaswani et al. 2017).
+
+    (batch, frames, width) -> the same
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.join_heads = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.query_key_value(x).unflatten(2, (3, self.heads, -1))
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.join_heads(mixed.transpose(1, 2).flatten(2))
 
 
 class AttentivePooling(nn.Module):

@@ -32,7 +32,8 @@ class Checkpoint:
 
     `temperature` and `reject_bias` calibrate its posteriors, `threshold` is the confidence below
     which it alone says "no digit", `vote_threshold` the same for the vote of the networks trained
-    with it. `labels` says what its outputs are, so that a network for other words is refused.
+    with it, `vote_weight` what it counts in that vote. `labels` says what its outputs are, so that
+    a network for other words is refused.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Checkpoint:
     reject_bias: float = 0.0
     threshold: float = 0.0
     vote_threshold: float = 0.0
+    vote_weight: float = 1.0
     record: dict[str, Any] = field(default_factory=dict)
 
     def network(self) -> tuple[FrontEnd, nn.Module]:
@@ -149,6 +151,7 @@ def check_values(checkpoint: Checkpoint) -> None:
         ("reject_bias", -1e3, 1e3),
         ("threshold", 0, 1),
         ("vote_threshold", 0, 1),
+        ("vote_weight", 1e-6, 1e6),
     ):
         value = getattr(checkpoint, name)
         if not fits(value, float) or not low <= value <= high:

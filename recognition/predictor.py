@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,14 +49,20 @@ class Prediction:
     latency_ms: float
 
 
-def vote(posteriors: dict[str, np.ndarray]) -> np.ndarray:
+def vote(
+    posteriors: dict[str, np.ndarray], network_weights: Mapping[str, float] | None = None
+) -> np.ndarray:
     """Confidence-weighted mean of calibrated posteriors.
 
     Each network's (batch, classes) posteriors are weighted, clip by clip, with the largest of them,
-    so that the surer network counts for more. Returns float32 (batch, classes), rows adding to 1.
+    so that the surer network counts for more, and with the network's own weight, 1 by default.
+    Returns float32 (batch, classes), rows adding to 1.
     """
     stacked = np.stack(list(posteriors.values()))
     weights = stacked.max(axis=2, keepdims=True)
+    if network_weights is not None:
+        own = np.array([network_weights[name] for name in posteriors], stacked.dtype)
+        weights = weights * own[:, None, None]
     return (stacked * weights).sum(axis=0) / weights.sum(axis=0)
 
 
@@ -99,6 +105,7 @@ class Predictor:
         self.names = list(self.checkpoints)
         self.audio = widest_audio([item.audio for item in self.checkpoints.values()])
         self.networks = {name: item.network() for name, item in self.checkpoints.items()}
+        self.vote_weights = {name: item.vote_weight for name, item in self.checkpoints.items()}
         self.threshold = self._threshold() if settings.threshold is None else settings.threshold
 
     def _threshold(self) -> float:
@@ -166,7 +173,7 @@ class Predictor:
         predictions = [no_speech(self.names)] * len(waveforms)
         if spoken:
             posteriors = self.posteriors(np.stack([self.prepare(waveforms[i]) for i in spoken]))
-            votes = vote(posteriors)
+            votes = vote(posteriors, self.vote_weights)
             milliseconds = 1000 * (time.perf_counter() - start) / len(waveforms)
             for row, index in enumerate(spoken):
                 by_model = {name: values[row] for name, values in posteriors.items()}

@@ -33,9 +33,15 @@ class TrainSettings:
     model: config.ModelSettings = field(default_factory=config.ModelSettings)
     training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
     models: tuple[str, ...] = ("cnn", "rnn")
-    """Networks to train."""
+    """Networks to train, side by side: all is every one, and ensemble weighs their votes."""
     rnn_features: Literal["encoder", "log_mel", "mfcc", "spectrogram"] = "encoder"
     """What the BiLSTM listens through: the pretrained encoder, or a front end of --features."""
+    mlp_features: Literal["encoder", "log_mel", "mfcc", "spectrogram"] = "mfcc"
+    """The front end of the dense baseline."""
+    image_cnn_features: Literal["log_mel", "mfcc", "spectrogram"] = "spectrogram"
+    """The front end of the picture, whose frequency axis is made logarithmic."""
+    weigh_votes: bool = False
+    """Give each network the weight in the vote that is best on validation; ensemble asks this."""
     seed: int = 0
     """Rules all randomness: the same seed gives the same weights on the same machine."""
     save_dir: Path = Path("saved_models")
@@ -52,21 +58,24 @@ class TrainSettings:
     """Two batches of one epoch: does everything fit together? Saves into the run folder only."""
 
     def __post_init__(self) -> None:
+        names = registry.network_names(self.models)
         if not self.models:
             raise config.UserError("models is empty: name at least one, for instance --models cnn")
-        for name in self.models:
-            if name not in registry.REGISTRY:
-                raise config.UserError(
-                    f"no model named {name!r}: there are {', '.join(sorted(registry.REGISTRY))}"
-                )
+        if registry.ENSEMBLE in self.models:
+            object.__setattr__(self, "weigh_votes", True)  # frozen
+            names = names or type(self).models
+        object.__setattr__(self, "models", names)
+        for name in names:
+            registry.model_arguments(name, self.model, self.front_end(name).kind)
 
     def front_end(self, name: str) -> config.FeaturesSettings:
         """The front end of network `name`."""
-        if name != "rnn":
+        kind = getattr(self, f"{name}_features", self.features.kind)
+        if kind == self.features.kind:
             return self.features
-        if self.rnn_features == "encoder":
+        if kind == "encoder":
             return config.encoder_features()
-        return dataclasses.replace(self.features, kind=self.rnn_features)
+        return dataclasses.replace(self.features, kind=kind)
 
 
 @dataclass
