@@ -413,7 +413,10 @@ def _complaint(event: Any, settings: type) -> str:
 
 
 def main(
-    script: Callable[[Settings], int | None], settings: type[Settings], description: str
+    script: Callable[[Settings], int | None],
+    settings: type[Settings],
+    description: str,
+    parse: Callable[[type[Settings], str], Settings] = parse_arguments,
 ) -> None:
     """Run a script: read its settings, call it, and end with an exit code instead of a traceback.
 
@@ -427,7 +430,7 @@ def main(
     signal.signal(signal.SIGTERM, _end)
     mistake = 2
     try:
-        chosen = parse_arguments(settings, description)
+        chosen = parse(settings, description)
         mistake = 1
         code = script(chosen) or 0
         print(end="", flush=True)
