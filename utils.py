@@ -196,6 +196,13 @@ def by_product(what: Path | str) -> Iterator[None]:
         print(f"warning: {what} not written: {error.strerror or error}", file=sys.stderr)
 
 
+def available_cores() -> int:
+    """Cores this process may use, which containers and schedulers limit."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def commit() -> str:
     """The commit of this checkout, with "+" for local changes; "unknown" without git."""
 
