@@ -194,7 +194,7 @@ def answer_files(
     stamps = stamps_of(paths)  # before the files are read: a later change is then noticed
     sources = [source_of(path) for path in paths]
     chunks = [sources[i : i + CHUNK] for i in range(0, len(sources), CHUNK)]
-    count = 1 if len(paths) <= ONE_PROCESS else settings.workers or available_cores()
+    count = 1 if len(paths) <= ONE_PROCESS else settings.workers or utils.available_cores()
     count = min(count, len(chunks))
     cleaning = settings.cleaning if settings.clean else None
     try:
@@ -230,13 +230,6 @@ def source_of(path: Path) -> Source:
             with path.open("rb") as file:
                 return str(path), file.read(audio_decoding.MAX_STREAM_BYTES)
     return str(path), path
-
-
-def available_cores() -> int:
-    """Cores this process may use, which containers and schedulers limit."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def append(journal: TextIO, items: list[list]) -> None:

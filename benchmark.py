@@ -189,7 +189,7 @@ def batches(settings: BenchmarkSettings, clips: Clips, folder: Path) -> Iterator
         )
         return batch_inference.answer_files(paths, chosen, folder / "partial.jsonl", {})
 
-    group = f"batch_inference.py on {batch_inference.available_cores()} cores, files a second"
+    group = f"batch_inference.py on {utils.available_cores()} cores, files a second"
     yield Line(group, "without cleaning", lambda: speed(False))
     yield Line(group, "with cleaning", lambda: speed(True))
 

@@ -155,7 +155,9 @@ def _folder_corpus(name: str) -> registry.Corpus:
         name,
         "not known",
         "a folder of clips",
-        lambda request: load_folder(path, request.audio, pattern=request.data.pattern),
+        lambda request: load_folder(
+            path, request.audio, pattern=request.data.pattern, cache=request.data.root / "cache"
+        ),
         lambda request: path,
     )
 

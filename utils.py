@@ -196,6 +196,13 @@ def by_product(what: Path | str) -> Iterator[None]:
         print(f"warning: {what} not written: {error.strerror or error}", file=sys.stderr)
 
 
+def available_cores() -> int:
+    """Cores this process may use, which containers and schedulers limit."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def commit() -> str:
     """The commit of this checkout, with "+" for local changes; "unknown" without git."""
 
@@ -413,7 +420,10 @@ def _complaint(event: Any, settings: type) -> str:
 
 
 def main(
-    script: Callable[[Settings], int | None], settings: type[Settings], description: str
+    script: Callable[[Settings], int | None],
+    settings: type[Settings],
+    description: str,
+    parse: Callable[[type[Settings], str], Settings] = parse_arguments,
 ) -> None:
     """Run a script: read its settings, call it, and end with an exit code instead of a traceback.
 
@@ -427,7 +437,7 @@ def main(
     signal.signal(signal.SIGTERM, _end)
     mistake = 2
     try:
-        chosen = parse_arguments(settings, description)
+        chosen = parse(settings, description)
         mistake = 1
         code = script(chosen) or 0
         print(end="", flush=True)

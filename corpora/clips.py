@@ -13,6 +13,7 @@ import numpy as np
 
 import audio_io
 import utils
+from corpora import storage
 
 
 @dataclass
@@ -20,11 +21,12 @@ class Clips:
     """Recordings of one rate, with what is known of each.
 
     The samples lie end to end in one array, so that thousands of clips of different length load,
-    copy and hash as quickly as one file.
+    copy and hash as quickly as one file. Those of a large set stay in their file, which is mapped,
+    and those of its subsets too.
     """
 
-    samples: np.ndarray
-    """int16 (total,); all clips end to end."""
+    samples: storage.Samples
+    """int16 (total,); all clips end to end; in large sets perhaps a mapped file, or parts of it."""
     offsets: np.ndarray
     """int64 (n + 1,); clip i is samples[offsets[i]:offsets[i + 1]]."""
     labels: np.ndarray
@@ -41,7 +43,8 @@ class Clips:
     """Hz, of every clip."""
 
     def __post_init__(self) -> None:
-        self.samples = np.asarray(self.samples, np.int16)
+        if not isinstance(self.samples, storage.Stretches):
+            self.samples = np.asarray(self.samples, np.int16)
         self.offsets = np.asarray(self.offsets, np.int64)
         self.labels = np.asarray(self.labels, np.int64)
         self.takes = np.asarray(self.takes, np.int64)
@@ -70,14 +73,18 @@ class Clips:
         start, stop = self.offsets[index], self.offsets[index + 1]
         return audio_io.to_float(self.samples[start:stop])
 
+    def release(self) -> None:
+        """Let the system take back the memory of what was read from a mapped file so far."""
+        storage.release(self.samples)
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> Clips:
         """The clips at `indices` (integers, repeats allowed, or a boolean mask), in that order."""
         wanted = np.asarray(indices, dtype=None if len(indices) else np.int64)
         chosen = np.arange(len(self))[wanted]
-        parts = [self.samples[self.offsets[i] : self.offsets[i + 1]] for i in chosen]
+        starts, lengths = self.offsets[chosen], np.diff(self.offsets)[chosen]
         return Clips(
-            _join(parts),
-            _offsets(parts),
+            storage.pick(self.samples, starts, lengths),
+            _offsets(lengths),
             self.labels[chosen],
             self.speakers[chosen],
             self.names[chosen],
@@ -109,8 +116,8 @@ class Clips:
         parts = [audio_io.to_int16(waveform) for waveform in waveforms]
         corpora = [corpus] * len(parts) if isinstance(corpus, str) else corpus
         return cls(
-            _join(parts),
-            _offsets(parts),
+            storage.join(parts),
+            _offsets([len(part) for part in parts]),
             np.asarray(labels),
             np.asarray(speakers),
             np.asarray(names),
@@ -122,6 +129,7 @@ class Clips:
     def save(self, path: Path, key: str) -> None:
         """Write one uncompressed .npz file, atomically; `key` says what the set was made of."""
         columns = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        columns["samples"] = np.asarray(self.samples)
         with utils.atomic_path(path) as temporary:
             np.savez(temporary, key=np.asarray(key), **columns)
 
@@ -132,7 +140,14 @@ class Clips:
             with np.load(path, allow_pickle=False) as stored:
                 if str(stored["key"]) != key:
                     return None
-                columns = {field.name: stored[field.name] for field in dataclasses.fields(cls)}
+                large = stored.zip.getinfo("samples.npy").file_size > storage.COPY_BYTES
+                columns = {
+                    field.name: stored[field.name]
+                    for field in dataclasses.fields(cls)
+                    if not (large and field.name == "samples")
+                }
+            if large:
+                columns["samples"] = storage.map_array(path, "samples")
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             return None
         return cls(**{**columns, "sample_rate": int(columns["sample_rate"])})
@@ -177,7 +192,7 @@ def concatenate(sets: Sequence[Clips]) -> Clips:
         return np.concatenate([getattr(clips, name) for clips in sets])
 
     return Clips(
-        column("samples"),
+        storage.chain([clips.samples for clips in sets]),
         np.concatenate([*offsets, starts[-1:]]),
         column("labels"),
         column("speakers"),
@@ -188,9 +203,5 @@ def concatenate(sets: Sequence[Clips]) -> Clips:
     )
 
 
-def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0, np.int16)
-
-
-def _offsets(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.cumsum([0, *(len(part) for part in parts)])
+def _offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

@@ -11,7 +11,7 @@ import numpy as np
 
 import audio_io
 import config
-from corpora import layouts
+from corpora import decoding, layouts
 from corpora.clips import Clips
 from corpora.layouts import Labelled
 from corpora.registry import Request, register
@@ -50,6 +50,7 @@ def load_folder(
     corpus: str | None = None,
     label_from_name: bool = True,
     pattern: str = "",
+    cache: Path | None = None,
 ) -> Clips:
     """All recordings below `folder`, or in a table of recordings, resampled.
 
@@ -65,6 +66,7 @@ def load_folder(
         neither label nor speaker, which is `folder` itself for files directly in it
     label_from_name : False takes any name, and non-digit as label
     pattern : how files are named, such as "speaker_label_take"; "" finds out
+    cache : where a folder of thousands is kept decoded; None keeps it in memory
 
     Returns
     -------
@@ -74,22 +76,29 @@ def load_folder(
     ------
     UserError : no such folder, a bad table or pattern, or no usable recording
     """
-    rows, skipped = [], []
     paths, labelled = _labels(folder, pattern, label_from_name)
+    known: dict[Path, Labelled] = {}
+    skipped: dict[Path, str] = {}
     for path in paths:
         try:
-            known = labelled(path)
-            waveform, _ = audio_io.read_audio(path, audio.sample_rate, audio.max_seconds)
-            group = corpus or known.group or folder.resolve().stem
-            rows.append((waveform, known.label, known.speaker, path.stem, known.take, group))
+            known[path] = labelled(path)
         except layouts.NoLabel as error:
-            skipped.append(f"{path}: {error}")
-        except config.UserError as error:
-            skipped.append(str(error))
-    _report_skipped(folder, skipped, len(paths))
-    waveforms, labels, speakers, names, takes, groups = zip(*rows, strict=True)
-    return Clips.from_waveforms(
-        waveforms, labels, speakers, names, takes, groups, audio.sample_rate
+            skipped[path] = f"{path}: {error}"
+    files = list(known)
+    decoded = decoding.decode(files, audio, cache, str(folder.absolute()))
+    skipped |= {files[number]: error for number, error in decoded.errors.items()}
+    _report_skipped(folder, [skipped[path] for path in paths if path in skipped], len(paths))
+    whole = corpus or folder.resolve().stem
+    rows, lengths = [], []
+    for (path, item), length in zip(known.items(), decoded.lengths, strict=True):
+        if path not in skipped:
+            group = corpus or item.group or whole
+            rows.append((item.label, item.speaker, path.stem, item.take, group))
+            lengths.append(length)
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    labels, speakers, names, takes, groups = map(np.array, zip(*rows, strict=True))
+    return Clips(
+        decoded.samples, offsets, labels, speakers, names, takes, groups, audio.sample_rate
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from audio_io import to_int16
+from corpora import storage
 from corpora.clips import Clips, concatenate
 
 LENGTHS = st.lists(st.integers(0, 20), max_size=12)
@@ -26,6 +30,12 @@ def made(lengths: list[int], rate: int = 8000) -> Clips:
         "test",
         rate,
     )
+
+
+@contextlib.contextmanager
+def every_set_counts_as_large():
+    with mock.patch.object(storage, "COPY_BYTES", -1):
+        yield
 
 
 def assert_same(one: Clips, other: Clips) -> None:
@@ -50,6 +60,48 @@ def test_joined_sets_can_be_taken_apart_again(one, two):
     joined = concatenate([made(one), made(two)])
     assert_same(joined.subset(range(len(one))), made(one))
     assert_same(joined.subset(np.arange(len(joined)) >= len(one)), made(two))
+
+
+@given(LENGTHS, LENGTHS, st.data())
+def test_what_is_not_copied_reads_like_what_is(one, two, data):
+    sets = [made(one), made(two)]
+    index = st.integers(0, max(len(one) + len(two) - 1, 0))
+    chosen = data.draw(st.lists(index, max_size=20 if one or two else 0))
+    copied = concatenate(sets).subset(chosen)
+    with every_set_counts_as_large():
+        joined = concatenate(sets)
+        referred = joined.subset(chosen)
+        again = concatenate([referred, joined]).subset(range(len(chosen)))
+    assert isinstance(referred.samples, storage.Stretches)
+    for clips in (referred, again):
+        assert_same(clips, copied)
+        for position in range(len(chosen)):
+            assert np.array_equal(clips.waveform(position), copied.waveform(position))
+
+
+def test_a_large_set_stays_in_its_file_and_so_do_its_subsets(tmp_path):
+    clips = made([3000, 0, 4000], 16000)
+    clips.save(tmp_path / "set.npz", "key")
+    with every_set_counts_as_large():
+        loaded = Clips.load(tmp_path / "set.npz", "key")
+        subset = loaded.subset([2, 0])
+    assert isinstance(loaded.samples.base, np.memmap)
+    assert np.shares_memory(subset.samples.sources[0], loaded.samples)
+    assert_same(loaded, clips)
+    assert_same(subset, clips.subset([2, 0]))
+    subset.release()  # what is read again comes from the file again
+    assert_same(subset, clips.subset([2, 0]))
+
+
+def test_a_large_set_that_is_damaged_is_not_loaded(tmp_path):
+    path = tmp_path / "set.npz"
+    made([3000, 4000]).save(path, "key")
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 1
+    for damaged in (content, content[:-1], content[:9000], b""):
+        path.write_bytes(damaged)
+        with every_set_counts_as_large():
+            assert Clips.load(path, "key") is None
 
 
 @given(st.lists(st.floats(-1, 1), max_size=20))
