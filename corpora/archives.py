@@ -21,7 +21,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 import config
 
@@ -104,7 +103,7 @@ def _check_directory(archive: Path) -> None:
     size = END_RECORD.unpack_from(tail, place)[5]
     large_format = tail[max(0, place - 20) : place].startswith(b"PK\x06\x07")
     if large_format or size > MAX_DIRECTORY_BYTES:
-        _refuse_size(archive)
+        raise too_large(archive)
 
 
 def _read_tar(archive: Path) -> dict[str, bytes]:
@@ -126,11 +125,12 @@ def _read_tar(archive: Path) -> dict[str, bytes]:
 
 def _check_size(archive: Path, members: int, size: int) -> None:
     if members > MAX_MEMBERS or size > MAX_TOTAL_BYTES:
-        _refuse_size(archive)
+        raise too_large(archive)
 
 
-def _refuse_size(archive: Path) -> NoReturn:
-    raise DataError(
+def too_large(archive: Path) -> DataError:
+    """The refusal of an archive that holds more than any corpus."""
+    return DataError(
         f"{archive}: refused, would unpack to more than {MAX_MEMBERS} files or "
         f"{MAX_TOTAL_BYTES // 1_000_000} MB"
     )
