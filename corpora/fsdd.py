@@ -1,17 +1,18 @@
 """FSDD v1.0.10: found or fetched, checked to the last sample, decoded, kept in a cache.
 
-It comes as a folder, a zip or a tar.gz; the recordings are compared, decoded, with the digests of
-the published release. Z. Jackson et al., "Free Spoken
+It comes as a folder, a zip, a tar.gz, or as parquet files of the Hugging Face hub; the recordings
+are compared, decoded, with the digests of the published release. Z. Jackson et al., "Free Spoken
 Digit Dataset" v1.0.10, https://doi.org/10.5281/zenodo.1342401, CC BY-SA 4.0.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import re
-from collections import Counter
-from collections.abc import Mapping
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,8 +20,10 @@ import numpy as np
 import audio_io
 import config
 import utils
-from corpora import archives, download
+from corpora import archives, download, huggingface
 from corpora.clips import Clips
+from corpora.fsdd_files import find_recordings, is_sound, read_files
+from corpora.huggingface import HubDataset
 from corpora.registry import Request, Unavailable, register
 
 SAMPLE_RATE = 8000
@@ -43,6 +46,13 @@ DIGEST_TABLE = Path(__file__).with_name("fsdd_digests.txt")
 """The first six hexadecimal digits of each recording's own digest: they name what was altered."""
 FSDD_FOLDER = "free-spoken-digit-dataset-1.0.10"
 """Where a downloaded archive is unpacked, below the data folder."""
+ARCHIVE_NAME = "fsdd-1.0.10.zip"
+"""What GitHub's archive is called until it is unpacked."""
+MIRRORS = (
+    HubDataset("mteb/free-spoken-digit-dataset", "c34455c99604d35cb8d27328c267be1478efc903"),
+    HubDataset("Matthijs/free-spoken-digit-dataset"),
+)
+"""Copies that are tried in turn where GitHub doesn't give it; each is verified by its samples."""
 MAX_SECONDS = 5.0
 """s. The longest recording has 2.3; what is longer is not decoded."""
 CACHE_VERSION = 1
@@ -118,28 +128,70 @@ def find_fsdd(data: config.DataSettings) -> Path:
 
 
 def _fetch(data: config.DataSettings, ways: str) -> Path:
-    """Download and unpack FSDD, unless an archive lies there already."""
-    archive = data.root / "fsdd-1.0.10.zip"
-    try:
-        if not archive.exists():
-            download.fetch(data.fsdd_url, archive)
-    except download.DownloadError as error:
-        raise Unavailable(f"{error}; {ways}") from None
+    """Fetch, verify and unpack FSDD from the first source that has it."""
+    sources = {data.fsdd_url: _fetch_archive} | {
+        str(mirror): functools.partial(_fetch_mirror, mirror) for mirror in MIRRORS
+    }
+    reasons: list[str] = []
+    for name, fetch in sources.items():
+        if reasons:
+            print(f"FSDD: {reasons[-1]}; next source: {name}", file=sys.stderr)
+        try:
+            fetch(data)
+            _remove_leftovers(data)
+            return data.root / FSDD_FOLDER / "recordings"
+        except download.DiskError as error:
+            raise Unavailable(f"{error}; {ways}") from None
+        except (download.DownloadError, archives.DataError) as error:
+            reasons.append(str(error))
+        except OSError as error:
+            raise Unavailable(
+                f"can't unpack FSDD below {data.root}: {error.strerror or error}; {ways}"
+            ) from None
+    raise Unavailable(f"{'; '.join(reasons)}; {ways}")
+
+
+def _fetch_archive(data: config.DataSettings) -> None:
+    """Download and unpack the release's own archive, unless it lies there already."""
+    archive = data.root / ARCHIVE_NAME
+    if not archive.exists():
+        download.fetch(data.fsdd_url, archive)
     try:
         unpack(archive, data.root / FSDD_FOLDER)
-    except archives.DataError as error:
+    except archives.DataError:
         archive.unlink()  # so that the next attempt fetches it anew
-        raise Unavailable(str(error)) from None
+        raise
     archive.unlink()
-    return data.root / FSDD_FOLDER / "recordings"
+
+
+def _fetch_mirror(mirror: HubDataset, data: config.DataSettings) -> None:
+    """Download a copy's parquet files and write its recordings under their own names."""
+    folder = _mirror_folder(mirror, data)
+    files = huggingface.fetch_parquet(mirror, folder)
+    try:
+        recordings = verify(_identified(huggingface.read_sounds(files)), mirror)
+        write_recordings(recordings, data.root / FSDD_FOLDER)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mirror_folder(mirror: HubDataset, data: config.DataSettings) -> Path:
+    return data.root / f".{mirror.name.replace('/', '-')}"
+
+
+def _remove_leftovers(data: config.DataSettings) -> None:
+    """Remove what sources that broke off have left, once another has given all."""
+    (data.root / f"{ARCHIVE_NAME}.part").unlink(missing_ok=True)
+    for mirror in MIRRORS:
+        shutil.rmtree(_mirror_folder(mirror, data), ignore_errors=True)
 
 
 def _state(source: Path) -> str:
     """A digest that changes when a file of `source` is added, removed, renamed or written to."""
     place = find_recordings(source) if source.is_dir() else source
-    paths = [source]
+    paths = huggingface.parquet_files(source) or [source]
     if place is not None and place.is_dir():
-        paths = sorted(path for path in place.iterdir() if _is_sound(path.name))
+        paths = sorted(path for path in place.iterdir() if is_sound(path.name))
     digest = hashlib.sha256(str(source.resolve()).encode())
     for path in paths:
         facts = path.stat()
@@ -150,7 +202,7 @@ def _state(source: Path) -> str:
 
 
 def read_verified(source: Path) -> dict[str, np.ndarray]:
-    """Read FSDD from a folder, a zip or a tar.gz archive and check every sample of it.
+    """Read FSDD from a folder, an archive or parquet files and check every sample of it.
 
     Returns
     -------
@@ -160,65 +212,10 @@ def read_verified(source: Path) -> dict[str, np.ndarray]:
     ------
     DataError : unsafe or damaged archive; missing, stray or altered recordings, by name
     """
+    parquet = huggingface.parquet_files(source)
+    if parquet and (source.is_file() or find_recordings(source) is None):
+        return verify(_identified(huggingface.read_sounds(parquet)), source)
     return verify(decode(read_files(source)), source)
-
-
-def read_files(source: Path) -> dict[str, bytes]:
-    """The files that lie in the folder of recordings within `source`: file name -> content."""
-    if source.is_dir():
-        return _read_folder(source)
-    return _recordings_of(archives.read_archive(source), source)
-
-
-def find_recordings(folder: Path) -> Path | None:
-    """The folder of recordings: `folder`, its "recordings", or those of a folder within it."""
-    for place in (folder, folder / "recordings", *sorted(folder.glob("*/recordings"))):
-        if place.is_dir() and any(place.glob("[0-9]_*_*.*")):
-            return place
-    return None
-
-
-def _is_sound(name: str) -> bool:
-    """Whether a file is a recording; notes, thumbnails and hidden files may lie beside them."""
-    suffix = PurePosixPath(name).suffix.lower()
-    return suffix in audio_io.AUDIO_SUFFIXES and not name.startswith(".")
-
-
-def _read_folder(folder: Path) -> dict[str, bytes]:
-    place = find_recordings(folder)
-    if place is None:
-        raise archives.DataError(
-            f'{folder}: no recordings such as 0_george_0.wav in it or its "recordings" folder'
-        )
-    found, total = {}, 0
-    for path in sorted(place.iterdir()):
-        if _is_sound(path.name):
-            size = path.stat().st_size if path.is_file() else 0
-            total += size
-            if total > archives.MAX_TOTAL_BYTES:
-                raise archives.DataError(
-                    f"{folder}: refused, more than {archives.MAX_TOTAL_BYTES // 1_000_000} MB"
-                )
-            found[path.name] = path.read_bytes() if size else b""
-    return found
-
-
-def _recordings_of(contents: Mapping[str, bytes], archive: Path) -> dict[str, bytes]:
-    """Of an archive's files, those of the folder that has the most recordings, by bare name."""
-    folders = Counter(
-        PurePosixPath(name).parent
-        for name in contents
-        if re.fullmatch(r"\d_[a-z]+_\d+\.\w+", PurePosixPath(name).name)
-    )
-    if not folders:
-        raise archives.DataError(f"{archive}: holds no recordings such as 0_george_0.wav")
-    chosen = folders.most_common(1)[0][0]
-    paths = {PurePosixPath(name): content for name, content in contents.items()}
-    return {
-        path.name: content
-        for path, content in paths.items()
-        if path.parent == chosen and _is_sound(path.name)
-    }
 
 
 def decode(contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
@@ -238,7 +235,23 @@ def decode(contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
     return dict(sorted(recordings.items()))
 
 
-def verify(recordings: Mapping[str, np.ndarray], source: Path) -> dict[str, np.ndarray]:
+def _identified(contents: Iterable[bytes]) -> dict[str, np.ndarray]:
+    """Sound files without names, by the names that the table gives their samples.
+
+    What the table doesn't know, and what comes twice, is called by its place.
+    """
+    names = {digest: name for name, digest in digest_table(DIGEST_TABLE).items()}
+    decoded = decode({f"row {place}": content for place, content in enumerate(contents)})
+    recordings: dict[str, np.ndarray] = {}
+    for place, samples in decoded.items():
+        name = names.get(recording_digest(samples), place)
+        recordings[place if name in recordings else name] = samples
+    return dict(sorted(recordings.items()))
+
+
+def verify(
+    recordings: Mapping[str, np.ndarray], source: Path | HubDataset
+) -> dict[str, np.ndarray]:
     """Return `recordings`, sorted by name, if they are FSDD v1.0.10 to the last sample.
 
     Raises
@@ -316,4 +329,12 @@ def unpack(archive: Path, folder: Path) -> Path:
         (temporary / "recordings").mkdir()
         for name, content in contents.items():
             (temporary / "recordings" / name).write_bytes(content)
+    return folder
+
+
+def write_recordings(recordings: Mapping[str, np.ndarray], folder: Path) -> Path:
+    """Write int16 (samples,) by name as WAV files in ``folder/recordings``; whole or not at all."""
+    with archives.new_folder(folder) as temporary:
+        for name, samples in recordings.items():
+            audio_io.write_audio(temporary / "recordings" / f"{name}.wav", samples, SAMPLE_RATE)
     return folder

@@ -6,12 +6,14 @@ import os
 
 # tests run side by side, and so do the processes that they start: one thread for each
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:1"  # no test may reach the real hub
 
 import io
 import signal
 import tarfile
+import threading
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import filelock
@@ -19,10 +21,11 @@ import hypothesis
 import numpy as np
 import pytest
 import soundfile
+from misbehaving_server import Server
 
 import config
 import dataset_loader
-from corpora import fsdd
+from corpora import download, fsdd
 from corpora.clips import Clips
 
 RATE = 8000
@@ -199,3 +202,18 @@ def small_clips(small_files: dict[str, bytes]) -> Clips:
         "small",
         RATE,
     )
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.02)
+    monkeypatch.setattr(download, "STALL_SECONDS", 0.3)
+    running = Server()
+    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield running
+    running.released.set()
+    running.shutdown()
+    thread.join()
+    running.server_close()

@@ -2,112 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import email.utils
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
 from pathlib import Path
 
 import pytest
 from conftest import zip_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from misbehaving_server import CONTENT, HALF, Server
 from waiting import PATIENCE
 
 import config
 import dataset_loader
 import utils
 from corpora import download, fsdd
-from corpora.download import DownloadError, fetch
+from corpora.download import DownloadError, Expected, fetch
 
 ROOT = Path(__file__).parent.parent
-CONTENT = bytes(range(256)) * 2000
-HALF = len(CONTENT) // 2
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers by the server's plan: one word a request, the last one for all further ones."""
-
-    def do_GET(self) -> None:
-        server = self.server
-        server.requests.append(self.headers.get("Range"))
-        word = server.plan.pop(0) if len(server.plan) > 1 else server.plan[0]
-        if word.isdigit():
-            self.send_error(int(word))
-            return
-        getattr(self, f"answer_{word}")(server.content)
-
-    def answer_whole(self, content: bytes) -> None:
-        self._send(200, content, len(content))
-
-    def answer_range(self, content: bytes) -> None:
-        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
-        self._send(
-            206,
-            content[start:],
-            len(content) - start,
-            f"bytes {start}-{len(content) - 1}/{len(content)}",
-        )
-
-    def answer_rest(self, content: bytes) -> None:
-        (self.answer_range if self.headers["Range"] else self.answer_whole)(content)
-
-    def answer_wrongrange(self, content: bytes) -> None:
-        self._send(206, content[5:], len(content) - 5, f"bytes 5-{len(content) - 1}/{len(content)}")
-
-    def answer_complete(self, content: bytes) -> None:
-        self._send(416, b"", 0, f"bytes */{len(content)}")
-
-    def answer_cut(self, content: bytes) -> None:
-        self._send(200, content[: self.server.cut_at], len(content))
-
-    def answer_stall(self, content: bytes) -> None:
-        self._send(200, content[: len(content) // 2], len(content))
-        self.server.released.wait(20)
-
-    def answer_mute(self, content: bytes) -> None:
-        self.server.released.wait(20)
-
-    def _send(self, status: int, body: bytes, length: int, place: str | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(length))
-        if place:
-            self.send_header("Content-Range", place)
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.plan, self.requests, self.content = ["whole"], [], CONTENT
-        self.cut_at = HALF
-        self.released = threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_port}/v1.0.10.zip"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.02)
-    monkeypatch.setattr(download, "STALL_SECONDS", 0.3)
-    running = Server()
-    thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield running
-    running.released.set()
-    running.shutdown()
-    thread.join()
-    running.server_close()
 
 
 @pytest.fixture
@@ -149,6 +68,117 @@ def test_a_connection_may_break_at_any_byte(server, tmp_path, cut_at):
     assert cut_at - download.CHUNK_BYTES < arrived <= cut_at
 
 
+WHOLE = Expected(size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest())
+FAULTS = ["cut", "unannounced", "short", "rubbish", "wrongrange", "complete", "503", "429", "404"]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.sampled_from([*FAULTS, "rest"]), min_size=1, max_size=4),
+    st.integers(0, len(CONTENT)),
+    st.none() | st.tuples(st.booleans(), st.integers(0, len(CONTENT) + 10)),
+)
+def test_whatever_a_server_does_nothing_but_the_whole_file_gets_the_name(
+    server, tmp_path, monkeypatch, plan, cut_at, left
+):
+    """Any series of faults, on top of what an earlier run left: right beginning or wrong."""
+    monkeypatch.setattr(download, "BACK_OFF_SECONDS", 0.0)
+    target = tmp_path / "file.bin"
+    for path in (target, partial_of(target)):
+        path.unlink(missing_ok=True)
+    if left is not None:
+        right, length = left
+        partial_of(target).write_bytes((CONTENT + b"x" * 10)[:length] if right else b"x" * length)
+    server.plan, server.cut_at = [*plan, "500"], cut_at
+    with contextlib.suppress(DownloadError):
+        fetch(server.url, target, WHOLE)
+    assert not target.exists() or target.read_bytes() == CONTENT
+    server.plan = ["rest"]
+    assert fetch(server.url, target, WHOLE).read_bytes() == CONTENT
+    assert not partial_of(target).exists()
+
+
+@pytest.mark.parametrize("status", ["401", "403", "404", "410", "451"])
+def test_a_refusal_is_final_and_told_with_the_address(server, target, status):
+    server.plan = [status]
+    with pytest.raises(DownloadError, match=rf"{re.escape(server.url)}: HTTP status {status}"):
+        fetch(server.url, target)
+    assert len(server.requests) == 1 and not target.exists()
+
+
+def test_a_server_that_asks_for_a_pause_gets_it(server, target, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(download.time, "sleep", pauses.append)
+    server.plan, server.retry_after = ["429", "503", "whole"], "7"
+    assert fetch(server.url, target).read_bytes() == CONTENT
+    assert pauses == [7.0, 7.0]
+
+
+def test_a_server_that_asks_for_an_hour_is_not_waited_for(server, target, monkeypatch):
+    monkeypatch.setattr(download.time, "sleep", lambda seconds: pytest.fail("waited"))
+    server.plan, server.retry_after = ["429"], "3600"
+    with pytest.raises(DownloadError, match="HTTP status 429.*asks to wait 3600 s"):
+        fetch(server.url, target)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("120", 120), (" 5 ", 5), (None, 0), ("soon", 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0)],
+)
+def test_retry_after_is_a_number_or_a_date(header, seconds):
+    assert download.retry_after(header) == seconds
+    later = email.utils.formatdate(time.time() + 1000, usegmt=True)
+    assert 900 < download.retry_after(later) <= 1000
+
+
+def test_a_redirect_is_followed_and_resumed_behind(server, target):
+    server.plan = ["redirect", "cut", "redirect", "range"]
+    assert fetch(server.url, target).read_bytes() == CONTENT
+    assert server.requests[:2] == [None, None] and server.requests[2] == server.requests[3]
+
+
+@pytest.mark.parametrize("word", ["loop", "elsewhere"])
+def test_a_redirect_that_leads_nowhere_is_told(server, target, word):
+    server.plan = [word]
+    with pytest.raises(DownloadError, match=re.escape(server.url)):
+        fetch(server.url, target)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "expected", "message"),
+    [
+        ("short", WHOLE, f"ended after {len(CONTENT) - 1000} of {len(CONTENT)} bytes"),
+        ("unannounced", WHOLE, f"ended after {HALF} of {len(CONTENT)} bytes"),
+        ("whole", Expected(size=1000), "has 512000 bytes, not the 1000 that were published"),
+        ("whole", Expected(sha256="0" * 64), "has other content than was published"),
+        ("whole", Expected(max_bytes=1000), "more than 0 MB"),
+    ],
+)
+def test_a_wrong_length_or_content_never_gets_the_name(server, target, word, expected, message):
+    server.plan = [word]
+    with pytest.raises(DownloadError, match=message):
+        fetch(server.url, target, expected)
+    assert not target.exists()
+
+
+def test_a_wrong_beginning_of_an_earlier_run_costs_one_more_attempt(server, target):
+    target.parent.mkdir()
+    partial_of(target).write_bytes(b"x" * 1000)
+    server.plan = ["range", "whole"]
+    assert fetch(server.url, target, WHOLE).read_bytes() == CONTENT
+    assert server.requests == ["bytes=1000-", None]
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(server, target, monkeypatch):
+    usage = shutil.disk_usage(target.parent.parent)._replace(free=1000)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(download.DiskError, match="has room for 0; free 2 MB, or choose another"):
+        fetch(server.url, target)
+    assert list(target.parent.iterdir()) == [] and len(server.requests) == 1
+
+
 def test_a_server_without_ranges_sends_it_all_again(server, target):
     server.plan = ["cut", "whole"]
     fetch(server.url, target)
@@ -177,13 +207,6 @@ def test_a_partial_file_that_does_not_fit_is_dropped(server, target, word):
     server.plan = [word, "whole"]
     assert fetch(server.url, target).read_bytes() == CONTENT
     assert server.requests == ["bytes=1000-", None]
-
-
-def test_404_is_final_and_told_with_the_address(server, target):
-    server.plan = ["404"]
-    with pytest.raises(DownloadError, match=rf"{re.escape(server.url)}: HTTP status 404"):
-        fetch(server.url, target)
-    assert len(server.requests) == 1 and not target.exists()
 
 
 def test_503_is_tried_again(server, target, capsys):
