@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.blocks import conv_block
+from models.blocks import Dropout, conv_block
 
 SUB_BANDS = 5
 """Sub-bands that are normalised apart, at most: as many as divide the bands evenly."""
@@ -53,7 +53,7 @@ class BroadcastedBlock(nn.Module):
             nn.BatchNorm2d(outputs),
             nn.SiLU(inplace=True),
             nn.Conv2d(outputs, outputs, 1, bias=False),
-            nn.Dropout2d(0.1),
+            Dropout(0.1, whole_rows=True),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -114,3 +114,31 @@ class AttentivePooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weights = self.score(x).softmax(dim=2)
         return torch.cat([(x * weights).sum(dim=2), x.amax(dim=2)], dim=1)
+
+
+class Dropout(nn.Module):
+    """Dropout (Srivastava et al. 2014) whose random numbers are its own.
+
+    PyTorch's come from one generator for the whole process; networks that train side by side would
+    draw from it in any order, and a resumed run other numbers than an unbroken one. `reseed` starts
+    the sequence; the trainer calls it for every epoch. With `whole_rows`, all values of a channel,
+    the second dimension, are dropped together.
+    """
+
+    def __init__(self, probability: float, whole_rows: bool = False) -> None:
+        super().__init__()
+        self.probability, self.whole_rows = probability, whole_rows
+        self.reseed(0)
+
+    def reseed(self, seed: int) -> None:
+        """Start the sequence of masks that belongs to `seed`."""
+        self.seed, self.calls = seed, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.probability:
+            return x
+        random = torch.Generator().manual_seed(1_000_003 * self.seed + self.calls)
+        self.calls += 1
+        shape = (*x.shape[:2], *(1 for _ in x.shape[2:])) if self.whole_rows else x.shape
+        kept = torch.rand(shape, generator=random).to(x.device) >= self.probability
+        return x * kept / (1 - self.probability)

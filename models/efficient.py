@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from models.blocks import AttentivePooling, SqueezeExcitation, conv_block, join_bands
+from models.blocks import AttentivePooling, Dropout, SqueezeExcitation, conv_block, join_bands
 
 
 class InvertedResidual(nn.Module):
@@ -47,7 +47,7 @@ class EfficientModel(nn.Module):
         )
         self.join_bands = join_bands(high, -(-n_features // 8), 4 * width)
         self.pool = AttentivePooling(4 * width)
-        self.dropout = nn.Dropout(0.1)
+        self.dropout = Dropout(0.1)
         self.head = nn.Linear(8 * width, n_classes)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import conv_block
+from models.blocks import Dropout, conv_block
 
 SIDE = 100
 """Rows and columns of the picture."""
@@ -61,7 +61,7 @@ class ImageCNNModel(nn.Module):
             nn.Flatten(),
             nn.Linear(8 * width * (SIDE // 16) ** 2, 8 * width),
             nn.ReLU(inplace=True),
-            nn.Dropout(0.3),
+            Dropout(0.3),
         )
         self.head = nn.Linear(8 * width, n_classes)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from models.blocks import Dropout
+
 SEGMENTS = 20
 """Stretches of time that the features are averaged over: 50 ms each in a clip of one second."""
 
@@ -24,11 +26,11 @@ class MLPModel(nn.Module):
             nn.Linear(n_features * SEGMENTS, width),
             nn.BatchNorm1d(width),
             nn.ReLU(inplace=True),
-            nn.Dropout(0.3),
+            Dropout(0.3),
             nn.Linear(width, width // 2),
             nn.BatchNorm1d(width // 2),
             nn.ReLU(inplace=True),
-            nn.Dropout(0.3),
+            Dropout(0.3),
         )
         self.head = nn.Linear(width // 2, n_classes)
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.blocks import (
     AttentivePooling,
+    Dropout,
     SpatialAttention,
     SqueezeExcitation,
     conv_block,
@@ -53,7 +54,7 @@ class ResNetModel(nn.Module):
         )
         self.join_bands = join_bands(4 * width, -(-n_features // 16), 4 * width)
         self.pool = AttentivePooling(4 * width)
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = Dropout(0.2)
         self.head = nn.Linear(8 * width, n_classes)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.blocks import AttentivePooling, ResidualBlock, conv_block
+from models.blocks import AttentivePooling, Dropout, ResidualBlock, conv_block
 
 
 class RNNModel(nn.Module):
@@ -25,7 +25,7 @@ class RNNModel(nn.Module):
                 conv_block(1, 16, 2), conv_block(16, 32, 2), ResidualBlock(32)
             )
         inputs = 32 * -(-n_features // 4) if subsample else n_features
-        self.dropout = nn.Dropout(0.0 if subsample else 0.1)
+        self.dropout = Dropout(0.0 if subsample else 0.1)
         self.project = nn.Linear(inputs, width)
         self.lstm = nn.LSTM(width, width, num_layers=2, batch_first=True, bidirectional=True)
         self.pool = AttentivePooling(2 * width)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.blocks import AttentivePooling, SelfAttention
+from models.blocks import AttentivePooling, Dropout, SelfAttention
 
 
 def positional_encoding(frames: int, width: int, device: torch.device) -> Tensor:
@@ -24,14 +24,14 @@ class EncoderLayer(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.attention = nn.Sequential(
-            nn.LayerNorm(width), SelfAttention(width, heads), nn.Dropout(dropout)
+            nn.LayerNorm(width), SelfAttention(width, heads), Dropout(dropout)
         )
         self.dense = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, 4 * width),
             nn.GELU(),
             nn.Linear(4 * width, width),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
     def forward(self, x: Tensor) -> Tensor:

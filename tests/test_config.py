@@ -44,7 +44,7 @@ def test_every_default_is_possible_and_every_field_is_explained(group):
         (lambda: config.AudioSettings(sample_rate=11025), "audio.sample-rate is 11025"),
         (lambda: config.AudioSettings(clip_seconds=0), "audio.clip-seconds"),
         (lambda: config.FeaturesSettings(hop_length=0), "features.hop-length"),
-        (lambda: config.FeaturesSettings(f_min=4000), "features.f-min"),
+        (lambda: config.FeaturesSettings(f_min=8000), "features.f-min"),
         (lambda: config.FeaturesSettings(n_mfcc=60), "features.n-mfcc"),
         (lambda: config.AugmentationSettings(noise=1.5), "augmentation.noise is 1.5"),
         (lambda: config.AugmentationSettings(snr_db=(10, 0)), "augmentation.snr-db"),
@@ -69,7 +69,7 @@ def test_impossible_values_are_named_as_they_are_typed(make, word):
         (["--training.epochs"], "--training.epochs takes INT"),
         (["--augmentation.snr-db", "3"], "--augmentation.snr-db takes FLOAT FLOAT"),
         (["--training.batch-size", "0"], "training.batch-size is 0"),
-        (["--features.kind", "wavelet"], "'wavelet': it takes {log_mel,mfcc,spectrogram}"),
+        (["--features.kind", "wavelet"], "'wavelet': it takes {log_mel,mfcc,spectrogram,encoder}"),
         (["--models", "nosuch"], "no model named 'nosuch'"),
     ],
 )

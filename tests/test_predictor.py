@@ -1,11 +1,15 @@
 """The networks of a folder and their vote."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from untrained import checkpoint
+from untrained import FEATURES, checkpoint
 
+import audio_io
 import config
 from models import registry
 from recognition.checkpoint import load_checkpoint, save_checkpoint
@@ -83,15 +87,29 @@ def test_missing_and_empty_folders_name_the_command(tmp_path, monkeypatch):
         load_checkpoint(tmp_path / "cnn.pt")
 
 
-def test_networks_of_other_audio_settings_do_not_vote_together(folder):
-    longer = config.AudioSettings(clip_seconds=2)
-    save_checkpoint(folder / "rnn.pt", checkpoint("rnn", audio=longer))
-    with pytest.raises(config.UserError, match="different audio settings"):
-        predictor(folder)
+@pytest.mark.parametrize(
+    "audio", [config.AudioSettings(8000, 2.0), config.AudioSettings(16000, 1.0)]
+)
+def test_networks_of_other_rates_and_windows_vote_together(folder, audio):
+    alone = predictor(folder).logits(np.stack([clip(0), clip(1)]))["cnn"]
+    features = FEATURES if audio.sample_rate == 8000 else config.FeaturesSettings()
+    weights = registry.create_model("rnn", features.n_mels, width=16).state_dict()
+    save_checkpoint(
+        folder / "rnn.pt", checkpoint("rnn", audio=audio, features=features, weights=weights)
+    )
+    both = predictor(folder)
+    assert both.audio.sample_rate == audio.sample_rate
+    assert both.audio.clip_seconds == audio.clip_seconds
+    waveforms = [audio_io.resample(clip(number), 8000, both.audio.sample_rate) for number in (0, 1)]
+    logits = both.logits(np.stack([both.prepare(waveform) for waveform in waveforms]))
+    assert set(logits) == {"cnn", "rnn"}
+    # what the first network hears is what it heard alone, but for the resampling there and back
+    assert (logits["cnn"].argmax(1) == alone.argmax(1)).all()
+    assert torch.nn.functional.cosine_similarity(logits["cnn"], alone).min() > 0.98
 
 
 def test_networks_of_other_features_may_vote_together(folder):
-    features = config.FeaturesSettings(kind="mfcc")
+    features = dataclasses.replace(FEATURES, kind="mfcc")
     weights = registry.create_model("rnn", 60, width=16).state_dict()
     save_checkpoint(folder / "rnn.pt", checkpoint("rnn", features=features, weights=weights))
     assert set(predictor(folder).predict(clip(0)).predictions) == {"cnn", "rnn"}

@@ -15,6 +15,8 @@ from protocols.common import EvaluationSettings
 from recognition.checkpoint import Checkpoint, save_checkpoint
 
 RATE = 8000
+AUDIO = config.AudioSettings(sample_rate=RATE)
+FEATURES = config.FeaturesSettings(n_fft=256, hop_length=80, n_mels=40, f_max=3800.0)
 WIDTH = 8
 ABOUT = {"protocol", "seed", "clean", "models_dir", "threshold", "networks", "record", "seconds"}
 """Keys of every result that is taken with one folder of networks."""
@@ -52,8 +54,8 @@ def save_networks(folder, names=("cnn", "rnn"), seed=0, **record):
                 name,
                 {"width": WIDTH},
                 untrained_weights(name, seed),
-                config.AudioSettings(),
-                config.FeaturesSettings(),
+                AUDIO,
+                FEATURES,
                 temperature=2.0,
                 vote_threshold=0.1,
                 record={"seed": seed, "corpora": "beeps", "protocol": "official"} | record,
@@ -72,8 +74,8 @@ def checkpoint(name: str = "cnn", **changes) -> Checkpoint:
             name,
             arguments,
             weights,
-            config.AudioSettings(),
-            config.FeaturesSettings(),
+            AUDIO,
+            FEATURES,
             temperature=1.5,
             threshold=0.3,
             vote_threshold=0.4,
@@ -90,12 +92,12 @@ def untrained_weights(name, seed):
     network = registry.create_model(name, 40, width=WIDTH)
     clips = np.stack(
         [
-            fit_duration(normalize_level(beep(digit, take % 2, take), -25.0), RATE)
+            fit_duration(normalize_level(beep(digit, take % 2, take), -25.0, 200), RATE)
             for digit in range(10)
             for take in range(4)
         ]
     )
-    features = FrontEnd(config.FeaturesSettings(), RATE)(torch.from_numpy(clips))
+    features = FrontEnd(FEATURES, RATE)(torch.from_numpy(clips))
     with torch.no_grad():
         for _ in range(30):
             network.train()(features)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 from collections.abc import Generator, Iterator
@@ -138,8 +139,10 @@ class FrameLoader(TrainLoader):
         ]
         frames = torch.cat(parts).to(torch.float16).cpu().numpy()
         for file, values in ((path, frames), (labels_path(path), labels.cpu().numpy())):
+            buffer = io.BytesIO()  # numpy's own writer tells no reason where a disk is full
+            np.save(buffer, values, allow_pickle=False)
             with utils.atomic_path(file) as temporary:
-                np.save(temporary, values, allow_pickle=False)
+                temporary.write_bytes(buffer.getvalue())
 
     def epoch(
         self, number: int, pool: ThreadPoolExecutor

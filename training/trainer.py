@@ -17,6 +17,7 @@ import config
 import utils
 from audio_feature_extraction import mean_logits
 from models import registry
+from models.blocks import Dropout
 from recognition.checkpoint import load_checkpoint
 from training.data import TrainLoader
 from training.optimizers import make_optimizers
@@ -98,6 +99,10 @@ class Trainer:
 
     def _begin_epoch(self) -> None:
         self.batch, self.seen, self.correct, self.loss_sum = 0, 0, 0, 0.0
+        dropouts = [item for item in self.network.modules() if isinstance(item, Dropout)]
+        for number, dropout in enumerate(dropouts):
+            seed = self.train_settings.seed * 100_003 + self.epoch
+            dropout.reseed(100 * seed + number)
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
@@ -228,6 +233,7 @@ class Trainer:
         state = utils.load_tensors(self.state_path, remedy, self.device)
         try:
             self._restore(state)
+            self._begin_epoch()
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             raise config.UserError(
                 f"{self.state_path}: not the state of this run; {remedy}"
