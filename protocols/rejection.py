@@ -31,7 +31,7 @@ SOUNDS_PER_KIND = 100
 """Sounds of each kind that is no speech: 500 in all."""
 RECORDED_NOISE_RMS = 0.05
 """RMS amplitude of recorded noise that is played alone: -26 dBFS."""
-OUT_OF_VOCABULARY = config.SyntheticSettings.only(other_words=300)
+OUT_OF_VOCABULARY = config.SyntheticSettings.only(other_words=300, vocabulary="evaluation")
 """Synthetic out-of-vocabulary words, of a seed that no training run uses."""
 ACCEPTED_SHARE = 0.95
 """Share of the right answers that the second threshold lets pass."""

@@ -113,6 +113,10 @@ class Speaker:
     scale: float
     """Factor on all frequencies, applied by resampling; shorter vocal tracts are above 1."""
 
+    def voice_of(self, language: str) -> str:
+        """eSpeak's name of this speaker's vocal tract in another language."""
+        return f"{language}+{self.voice.partition('+')[2]}"
+
 
 def make_speaker(engine: espeak.Espeak, rng: np.random.Generator, number: int) -> Speaker:
     """Invent a speaker: a variant of eSpeak's or an invented vocal tract, with one accent.

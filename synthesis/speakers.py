@@ -20,11 +20,14 @@ from synthesis import espeak, espeak_voices, voice_engines
 KOKORO_READINGS = 3
 """Rates at which each of Kokoro's utterances is read: it is slow, and a reading costs nothing."""
 PICO_ACCENTS = {
-    "de-DE": "siro wann tu sri fohr faif sicks sewwen ehjt nain",
-    "es-ES": "siro uan tuu zri foor faif six séven eit nain",
-    "it-IT": "siro uan tuu sriì foor faif six sèven eit nàin",
+    "de-DE": "siro wann tu sri fohr faif sicks sewwen ehjt nain oh noht faif nainer",
+    "es-ES": "siro uan tuu zri foor faif six séven eit nain oh not faif náiner",
+    "it-IT": "siro uan tuu sriì foor faif six sèven eit nàin oh not faif nàiner",
 }
-"""Digits for Pico's other voices, spelled so that their own language's rules make them English."""
+"""Digits for Pico's other voices, spelled so that their own language's rules make them English:
+first :data:`config.DIGIT_WORDS`, then :data:`config.ALTERNATIVE_NAMES`.
+"""
+_DIGIT_NAMES = (*config.DIGIT_WORDS, *config.ALTERNATIVE_NAMES)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Line:
     text: str
     speaker: int
     """Number of the speaker of this synthesiser."""
+    language: str = ""
+    """eSpeak's voice to say a numeral in, where it isn't English."""
 
 
 def _intonation(rng: np.random.Generator) -> str:
@@ -69,15 +74,23 @@ def espeak_speech(plan: list[Line], seed: int, instead_of: str = "") -> Iterator
         engine.seed(int(rng.integers(2**31)))
         name = f"{instead_of}-{speaker.name}" if instead_of else speaker.name
         rate = espeak.SAMPLE_RATE * speaker.scale
+        digits = {speaker.pronounce(word) for word in config.DIGIT_WORDS}
         for line in lines:
+            if line.language:
+                text, voice = line.text, speaker.voice_of(line.language)
+            else:
+                text, voice = speaker.pronounce(line.text), speaker.voice
+            if line.digit == config.REJECT and text in digits:
+                continue  # with this accent, "tree" is "three"
             waveform = engine.speak(
-                speaker.pronounce(line.text) + _intonation(rng),
-                speaker.voice,
+                text + _intonation(rng),
+                voice,
                 rate=round(speaker.rate * rng.uniform(0.85, 1.2)),
                 pitch=int(np.clip(speaker.pitch + rng.integers(-12, 13), 0, 99)),
                 pitch_range=int(rng.integers(20, 90)),
             )
-            yield SpokenText(waveform, rate, line.digit, line.text, name)
+            said = f"{line.language}-{line.text}" if line.language else line.text
+            yield SpokenText(waveform, rate, line.digit, said, name)
 
 
 def _body(rng: np.random.Generator, male: bool) -> tuple[float, float]:
@@ -100,8 +113,8 @@ def pico_speech(plan: list[Line], seed: int) -> Iterator[SpokenText]:
             voice = str(rng.choice(["en-US"] * 4 + ["en-GB"] * 4 + list(PICO_ACCENTS)))
             (pitch, throat), tempo = _body(rng, male=False), rng.uniform(0.8, 1.35)
         text = line.text
-        if voice in PICO_ACCENTS and line.digit != config.REJECT and line.text != "oh":
-            text = PICO_ACCENTS[voice].split()[line.digit]
+        if voice in PICO_ACCENTS and line.digit != config.REJECT:
+            text = PICO_ACCENTS[voice].split()[_DIGIT_NAMES.index(line.text)]
         # reading faster shortens the throat but raises pitch and tempo too: Pico undoes these two
         requests.append(
             (

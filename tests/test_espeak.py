@@ -1,15 +1,13 @@
-"""eSpeak NG in process, its accents, and the words it is given."""
+"""eSpeak NG in process, and its accents."""
 
 import sys
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 import config
 from corpora import synthetic
-from synthesis import espeak, espeak_voices, vocabulary
+from synthesis import espeak, espeak_voices
 
 DIGIT_SOUNDS = {  # General American, without stress marks
     "zero": "ziəɹoʊ",
@@ -132,26 +130,3 @@ def test_every_accent_says_every_digit_at_a_usual_length(engine, language):
             engine.speak(pronounce(word), language, rate=150), 22050, -40, (0, 0)
         )
         assert 0.12 < len(waveform) / 22050 < 1.1, f"{language}: {pronounce(word)}"
-
-
-# --- other words ------------------------------------------------------------------------------
-
-
-def test_no_other_word_sounds_like_a_digit(engine):
-    digits = {sounds(engine, word) for word in config.DIGIT_WORDS} | {"oʊ", "tɹiː", "fɹiː", "sɛks"}
-    for word in (*vocabulary.WORDS, *vocabulary.LETTERS):
-        assert sounds(engine, word) not in digits, word
-    assert len(set(vocabulary.WORDS)) == len(vocabulary.WORDS) >= 250
-
-
-def sounds(engine, word):
-    return engine.phonemes(word, ipa=True).replace("ˈ", "").replace("ˌ", "")
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-@example(2470)  # the syllables w, o, n
-def test_random_texts_are_short_and_no_digits(seed):
-    text = vocabulary.random_text(np.random.default_rng(seed))
-    assert text and len(text) < 30
-    assert not set(text.lower().split()) & {*config.DIGIT_WORDS, *vocabulary.HOMOPHONES}

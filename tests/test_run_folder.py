@@ -56,6 +56,32 @@ def test_a_run_of_an_earlier_version_is_resumed(tmp_path):
     assert run_folder.open_run(same_today(tmp_path)) == old
 
 
+@pytest.mark.parametrize(("stored", "names"), [(False, []), (True, ["oh"])])
+def test_the_synthetic_speakers_of_earlier_versions_are_told_from_todays(tmp_path, stored, names):
+    then = {"espeak_clips": 10, "other_words": 5, "include_oh": stored}
+    migrated = run_folder.migrate_settings({"synthetic": then})
+    assert migrated["synthetic"] == {
+        "espeak_clips": 10,
+        "other_words": 5,
+        "alternatives": names,
+        "vocabulary": "evaluation",
+        "foreign_digits": 0,
+    }
+    assert run_folder.migrate_settings(migrated) == migrated
+    config.SyntheticSettings(**migrated["synthetic"])
+    old = write_old(tmp_path, synthetic=then)
+    with pytest.raises(config.UserError, match="--synthetic.vocabulary is evaluation there"):
+        run_folder.open_run(same_today(tmp_path))
+    as_then = config.SyntheticSettings(
+        espeak_clips=10,
+        other_words=5,
+        vocabulary="evaluation",
+        foreign_digits=0,
+        alternatives=tuple(names),
+    )
+    assert run_folder.open_run(same_today(tmp_path, synthetic=as_then)) == old
+
+
 def test_a_removed_setting_that_was_turned_can_not_be_resumed(tmp_path):
     write_old(tmp_path, augmentation=OLD["augmentation"] | {"mixup": 0.2})
     with pytest.raises(config.UserError, match="--augmentation.mixup is 0.2 there"):

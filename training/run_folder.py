@@ -24,6 +24,8 @@ RENAMED = {
 """Settings by the names that earlier versions stored them under."""
 REMOVED = {"features.mel_scale": "slaney", "augmentation.mixup": 0.0}
 """Settings that are gone, with the only value that this version computes with."""
+BEFORE_ALTERNATIVES = {"vocabulary": "evaluation", "foreign_digits": 0}
+"""What the synthetic speakers said when ``synthetic.include_oh`` was a setting."""
 
 
 def stored_settings(train_settings: TrainSettings) -> dict[str, Any]:
@@ -48,6 +50,9 @@ def migrate_settings(values: dict[str, Any]) -> dict[str, Any]:
             path = f"{name}.{key}"
             if path not in REMOVED or item != REMOVED[path]:
                 group[RENAMED.get(path, path).partition(".")[2]] = item
+        if "include_oh" in group:
+            group["alternatives"] = ["oh"] if group.pop("include_oh") else []
+            migrated[name] = group | BEFORE_ALTERNATIVES
     return migrated
 
 
