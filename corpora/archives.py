@@ -19,9 +19,9 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 import config
 
@@ -52,6 +52,43 @@ class DataError(config.UserError):
     """Recordings that can't be used; the text names the archive or file and says why."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may unpack to."""
+
+    total_bytes: int
+    """Of all its files together, also of those that nobody asks for."""
+    members: int
+    """Files and folders."""
+
+
+def usual_limits() -> Limits:
+    """Those of an archive that is read at once."""
+    return Limits(MAX_TOTAL_BYTES, MAX_MEMBERS)
+
+
+def select(
+    archive: Path, wanted: Callable[[str], bool], limits: Limits
+) -> Iterator[tuple[str, bytes]]:
+    """The files of a large zip or tar.gz archive whose name is `wanted`, in the archive's order.
+
+    One file is in memory at a time.
+
+    Raises
+    ------
+    DataError : unsafe, damaged, too large, or no such archive
+    """
+    try:
+        if zipfile.is_zipfile(archive):
+            yield from _select_zip(archive, wanted, limits)
+        else:
+            yield from _select_tar(archive, wanted, limits)
+    except DAMAGE as error:
+        raise DataError(f"{archive}: truncated or damaged archive ({error})") from None
+    except OSError as error:
+        raise DataError(f"{archive}: can't be read ({error.strerror or error})") from None
+
+
 def read_archive(archive: Path) -> dict[str, bytes]:
     """All files of a zip or tar.gz archive: full name within it -> content.
 
@@ -75,10 +112,18 @@ def read_archive(archive: Path) -> dict[str, bytes]:
 
 def _read_zip(archive: Path) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
+    for name, content in _select_zip(archive, lambda name: True, usual_limits()):
+        _add(contents, archive, name, content)
+    return contents
+
+
+def _select_zip(
+    archive: Path, wanted: Callable[[str], bool], limits: Limits
+) -> Iterator[tuple[str, bytes]]:
     _check_directory(archive)
     with zipfile.ZipFile(archive) as opened:
         members = opened.infolist()
-        _check_size(archive, len(members), sum(member.file_size for member in members))
+        _check_size(archive, len(members), sum(member.file_size for member in members), limits)
         for member in members:
             mode = member.external_attr >> 16
             plain = stat.S_IFMT(mode) in (0, stat.S_IFREG, stat.S_IFDIR)
@@ -87,11 +132,10 @@ def _read_zip(archive: Path) -> dict[str, bytes]:
             _check_member(archive, name, plain and not member.flag_bits & 1)
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DataError(f"{archive}: refused, {name!r} is neither stored nor deflated")
-            if not name.endswith("/"):
+            if not name.endswith("/") and wanted(name):
                 with opened.open(member) as stream:
                     # never more than was promised: without a limit zipfile inflates all there is
-                    _add(contents, archive, name, stream.read(member.file_size))
-    return contents
+                    yield name, stream.read(member.file_size)
 
 
 def _check_directory(archive: Path) -> None:
@@ -104,7 +148,7 @@ def _check_directory(archive: Path) -> None:
     size = END_RECORD.unpack_from(tail, place)[5]
     large_format = tail[max(0, place - 20) : place].startswith(b"PK\x06\x07")
     if large_format or size > MAX_DIRECTORY_BYTES:
-        _refuse_size(archive)
+        raise too_large(archive)
 
 
 def _read_tar(archive: Path) -> dict[str, bytes]:
@@ -124,15 +168,33 @@ def _read_tar(archive: Path) -> dict[str, bytes]:
     return contents
 
 
-def _check_size(archive: Path, members: int, size: int) -> None:
-    if members > MAX_MEMBERS or size > MAX_TOTAL_BYTES:
-        _refuse_size(archive)
+def _select_tar(
+    archive: Path, wanted: Callable[[str], bool], limits: Limits
+) -> Iterator[tuple[str, bytes]]:
+    """As a stream, from the first byte to the last: what lies between is unpacked, but not kept."""
+    total = 0
+    with tarfile.open(archive, mode="r|gz") as opened:
+        for count, member in enumerate(opened, start=1):
+            total += abs(member.size)
+            _check_size(archive, count, total, limits)  # before its content is unpacked
+            _check_member(archive, member.name, member.isreg() or member.isdir())
+            stream = opened.extractfile(member) if member.isreg() else None
+            if stream is not None and wanted(member.name):
+                yield member.name, stream.read()
 
 
-def _refuse_size(archive: Path) -> NoReturn:
-    raise DataError(
-        f"{archive}: refused, would unpack to more than {MAX_MEMBERS} files or "
-        f"{MAX_TOTAL_BYTES // 1_000_000} MB"
+def _check_size(archive: Path, members: int, size: int, limits: Limits | None = None) -> None:
+    limits = limits or usual_limits()
+    if members > limits.members or size > limits.total_bytes:
+        raise too_large(archive, limits)
+
+
+def too_large(archive: Path, limits: Limits | None = None) -> DataError:
+    """The refusal of an archive that holds more than any corpus."""
+    limits = limits or usual_limits()
+    return DataError(
+        f"{archive}: refused, would unpack to more than {limits.members} files or "
+        f"{limits.total_bytes // 1_000_000} MB"
     )
 
 
