@@ -19,7 +19,7 @@ import utils
 from corpora import folder, other_words, registry
 from corpora.clips import Clips, concatenate
 from corpora.folder import load_folder, load_noise
-from corpora.fsdd import load_fsdd
+from corpora.fsdd import FSDD_FOLDER, load_fsdd
 from corpora.registry import Request
 from corpora.splits import (
     KeptAside,
@@ -47,6 +47,8 @@ __all__ = [
     "speaker_split",
 ]
 
+FETCHED_MEGABYTES = 100
+"""Up to this size a corpus is fetched without being asked for."""
 MAX_ROWS = 30
 """Speakers up to which a table has a row for each."""
 WITHOUT = {
@@ -86,7 +88,7 @@ def load_training_clips(
     loaded, failures = {}, []
     for name in wanted:
         try:
-            loaded[name] = _load(name, Request(data, audio, synthetic, seed))
+            loaded[name] = _load_or_fetch(name, Request(data, audio, synthetic, seed), automatic)
         except config.UserError as error:
             missing = automatic and name in AUTO and isinstance(error, registry.Unavailable)
             if name != "synthetic" and not missing:
@@ -110,12 +112,47 @@ def _named_corpora(text: str) -> tuple[bool, list[str]]:
     return "auto" in words, list(dict.fromkeys(names))
 
 
+def _load_or_fetch(name: str, request: Request, automatic: bool) -> Clips:
+    """A corpus; under "auto" a small one is fetched where FSDD had to be fetched, too."""
+    try:
+        return _load(name, request)
+    except registry.Unavailable:
+        corpus = registry.known()[name]
+        small = corpus.fetch is not None and corpus.megabytes <= FETCHED_MEGABYTES
+        if not (automatic and small and (request.data.root / FSDD_FOLDER).is_dir()):
+            raise
+    try:
+        fetch(name, request)
+    except config.UserError as error:
+        raise registry.Unavailable(str(error)) from None
+    return _load(name, request)
+
+
+def fetch(name: str, request: Request) -> None:
+    """Fetch a corpus by name.
+
+    Raises
+    ------
+    UserError : no such corpus, it can't be fetched, or not now
+    """
+    fetchable = {name: corpus for name, corpus in registry.known().items() if corpus.fetch}
+    corpus = fetchable.get(name)
+    if corpus is None or corpus.fetch is None:
+        raise config.UserError(f"{name!r} can't be fetched: use {', '.join(fetchable)}")
+    print(f"{name}: {corpus.about} ({corpus.licence}), about {corpus.megabytes} MB", flush=True)
+    corpus.fetch(request)
+
+
 def _tell_missing(name: str, error: config.UserError) -> None:
     """Loud where scores will suffer much; else a line, once in a process."""
     if name in WITHOUT:
         _shout(WITHOUT[name], f"Why: {error}")
         return
-    _say_once(f"going on without {name}: {registry.known()[name].without}")
+    corpus = registry.known()[name]
+    remedy = "it is had as a prepared copy only"
+    if corpus.fetch is not None:
+        remedy = f"{corpus.megabytes} MB, with: python dataset_loader.py --fetch {name}"
+    _say_once(f"going on without {name}: {corpus.without} ({remedy})")
 
 
 @functools.cache
@@ -177,6 +214,8 @@ class LoaderSettings:
     synthetic: config.SyntheticSettings = field(default_factory=config.SyntheticSettings)
     seed: int = 0
     """Of the synthetic speakers; train.py's own by default."""
+    fetch: tuple[str, ...] = ()
+    """Corpora to fetch first, such as an4; their sizes are said before."""
     make: bool = False
     """Also make the synthetic speakers, which takes minutes, where no training has done it yet."""
 
@@ -184,6 +223,8 @@ class LoaderSettings:
 def run(settings: LoaderSettings) -> None:
     """Fetch and verify every corpus there is; print one table of all, and one of each."""
     request = Request(settings.data, settings.audio, settings.synthetic, settings.seed)
+    for name in settings.fetch:
+        fetch(name, request)
     corpora, loaded = dict(registry.known()), {}
     named = [name for name in _named_corpora(settings.data.corpora)[1] if name not in corpora]
     corpora |= {name: _folder_corpus(name) for name in named}

@@ -2,12 +2,16 @@
 
 A census database of Carnegie Mellon University (1991), cmusphinx/an4 at commit b567d13; its
 licence lets anybody use it for any purpose. Its own test speakers are in none of the parts.
+
+The words were cut by forced alignment (PocketSphinx); ``an4_cuts.txt`` has the result, by which the
+archive is cut to the same samples again.
 """
 
 from __future__ import annotations
 
-from corpora import prepared
+from corpora import archives, prepared, sources
 from corpora.clips import Clips
+from corpora.download import Expected
 from corpora.prepared import DIGITS, WORDS, Part
 from corpora.registry import Request, register
 
@@ -17,6 +21,20 @@ PARTS = (
     Part(WORDS, "an4_numerals", 365),
     Part(WORDS, "an4_words", 300),
 )
+SOURCE = sources.Source(
+    url="https://github.com/cmusphinx/an4/archive/b567d132f43304e70a2b2eca6077f22255311812.zip",
+    file="an4-b567d13.zip",
+    table="an4_cuts.txt",
+    folders=tuple(f"{part.kind}/{part.name}" for part in PARTS),
+    wanted=lambda name: "/an4_clstk/" in name and name.endswith((".wav", ".sph")),
+    limits=archives.Limits(total_bytes=400_000_000, members=5_000),
+    expected=Expected(max_bytes=200_000_000),
+)
+
+
+def fetch(request: Request) -> None:
+    """Fetch the archive and cut it."""
+    sources.fetch([SOURCE], request.data)
 
 
 @register(
@@ -24,7 +42,9 @@ PARTS = (
     licence="BSD-like (CMU)",
     about="CMU AN4: digits cut from fluent numbers; letters, numerals and words as non-digits",
     place=lambda request: prepared.place(request.data, PARTS),
-    without="74 people's fluent digits and letters (60 MB)",
+    without="74 people's fluent digits and letters",
+    fetch=fetch,
+    megabytes=60,
 )
 def load(request: Request) -> Clips:
     """The parts of AN4 that are there."""

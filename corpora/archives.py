@@ -56,14 +56,15 @@ class DataError(config.UserError):
 class Limits:
     """What an archive may unpack to."""
 
-    total_bytes: int = MAX_TOTAL_BYTES
+    total_bytes: int
     """Of all its files together, also of those that nobody asks for."""
-    members: int = MAX_MEMBERS
+    members: int
     """Files and folders."""
 
 
-DEFAULT_LIMITS = Limits()
-"""Those of FSDD."""
+def usual_limits() -> Limits:
+    """Those of an archive that is read at once."""
+    return Limits(MAX_TOTAL_BYTES, MAX_MEMBERS)
 
 
 def select(
@@ -111,7 +112,7 @@ def read_archive(archive: Path) -> dict[str, bytes]:
 
 def _read_zip(archive: Path) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
-    for name, content in _select_zip(archive, lambda name: True, DEFAULT_LIMITS):
+    for name, content in _select_zip(archive, lambda name: True, usual_limits()):
         _add(contents, archive, name, content)
     return contents
 
@@ -182,13 +183,15 @@ def _select_tar(
                 yield member.name, stream.read()
 
 
-def _check_size(archive: Path, members: int, size: int, limits: Limits = DEFAULT_LIMITS) -> None:
+def _check_size(archive: Path, members: int, size: int, limits: Limits | None = None) -> None:
+    limits = limits or usual_limits()
     if members > limits.members or size > limits.total_bytes:
         raise too_large(archive, limits)
 
 
-def too_large(archive: Path, limits: Limits = DEFAULT_LIMITS) -> DataError:
+def too_large(archive: Path, limits: Limits | None = None) -> DataError:
     """The refusal of an archive that holds more than any corpus."""
+    limits = limits or usual_limits()
     return DataError(
         f"{archive}: refused, would unpack to more than {limits.members} files or "
         f"{limits.total_bytes // 1_000_000} MB"

@@ -29,6 +29,9 @@ DIGITS, WORDS = "more_speakers", "other_words"
 VARIABLES = {DIGITS: "MORE_SPEAKERS_DIR", WORDS: "OTHER_WORDS_DIR"}
 """Environment variables that name them."""
 
+DOUBTFUL = Path(__file__).with_name("doubtful_clips.txt")
+"""The doubtful clips of the corpora that can be fetched."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -44,34 +47,34 @@ class Part:
     """Name for all its speakers where they are not told apart."""
 
 
-def base(data: config.DataSettings, kind: str) -> Path:
-    """The folder that parts of a kind lie in: the one that is named, else where they are fetched.
+def bases(data: config.DataSettings, kind: str) -> list[Path]:
+    """The folders that parts of a kind may lie in: the one that is named, and where fetching puts.
 
     Raises
     ------
-    UserError : the named one isn't there
+    UserError : the named one isn't there, or holds no folder at all
     """
     named = data.more_speakers_dir if kind == DIGITS else data.other_words_dir
-    if named is not None and not named.is_dir():
+    fetched = data.root / kind
+    if named is None:
+        return [fetched]
+    if not named.is_dir():
         raise config.UserError(f"{named}: no such folder ({VARIABLES[kind]} names it)")
-    return named or data.root / kind
+    if not any(path.is_dir() for path in named.iterdir()):
+        raise config.UserError(
+            f"{named}: no folders of clips in it ({VARIABLES[kind]} names an empty copy?)"
+        )
+    return [named, fetched]
 
 
 def find_parts(data: config.DataSettings, parts: Sequence[Part]) -> dict[Part, Path]:
-    """The parts that are there, and where.
-
-    Raises
-    ------
-    UserError : a folder that is named holds no folder at all
-    """
-    found = {part: base(data, part.kind) / part.name for part in parts}
-    for kind in dict.fromkeys(part.kind for part in parts):
-        folder = base(data, kind)
-        if folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
-            raise config.UserError(
-                f"{folder}: no folders of clips in it ({VARIABLES[kind]} names an empty copy?)"
-            )
-    return {part: path for part, path in found.items() if path.is_dir()}
+    """The parts that are there, and where."""
+    found = {}
+    for part in parts:
+        for path in (base / part.name for base in bases(data, part.kind)):
+            if part not in found and path.is_dir():
+                found[part] = path
+    return found
 
 
 def place(data: config.DataSettings, parts: Sequence[Part]) -> Path | None:
@@ -90,7 +93,7 @@ def load(corpus: str, parts: Sequence[Part], request: Request) -> Clips:
     found = find_parts(request.data, parts)
     if not found:
         kinds = dict.fromkeys(part.kind for part in parts)
-        folders = " or ".join(str(base(request.data, kind)) for kind in kinds)
+        folders = " or ".join(str(base) for kind in kinds for base in bases(request.data, kind))
         raise Unavailable(f"{corpus}: not in {folders}")
     files = {part: _whole(part, path) for part, path in found.items()}
     rate = request.audio.sample_rate
@@ -150,9 +153,12 @@ def _labelled(part: Part, path: Path) -> layouts.Labelled:
 
 
 def doubtful(data: config.DataSettings) -> frozenset[str]:
-    """Names of the clips whose label a good recogniser doubts; they train, but don't validate."""
-    table = base(data, DIGITS) / "doubtful.csv"
-    if not table.is_file():
-        return frozenset()
-    with open(table, encoding="utf-8", newline="") as stream:
-        return frozenset(Path(row["path"]).stem for row in csv.DictReader(stream))
+    """Names of the clips whose label a good recogniser doubts; they train, but don't validate.
+
+    Most are merely hard, such as an "eight" without its t.
+    """
+    for table in (base / "doubtful.csv" for base in bases(data, DIGITS)):
+        if table.is_file():
+            with open(table, encoding="utf-8", newline="") as stream:
+                return frozenset(Path(row["path"]).stem for row in csv.DictReader(stream))
+    return frozenset(DOUBTFUL.read_text(encoding="ascii").split())

@@ -54,9 +54,13 @@ class Corpus:
     place: Callable[[Request], Path | None]
     """Where it lies, fetched if need be; None where nothing is there yet."""
     without: str = ""
-    """What is lost without it, in a line, and how to get it; training may then go on."""
+    """What is lost without it, in a few words."""
     people: bool = True
     """Whether its speakers are told apart and enough to keep some aside for validation."""
+    fetch: Callable[[Request], None] | None = None
+    """Fetches it, where it can be fetched."""
+    megabytes: int = 0
+    """What fetching it takes."""
 
 
 def register(
@@ -67,11 +71,15 @@ def register(
     place: Callable[[Request], Path | None] = lambda request: None,
     without: str = "",
     people: bool = True,
+    fetch: Callable[[Request], None] | None = None,
+    megabytes: int = 0,
 ) -> Callable[[Callable[[Request], Clips]], Callable[[Request], Clips]]:
     """Make the decorated function the loader of the corpus `name`; see :class:`Corpus`."""
 
     def add(load: Callable[[Request], Clips]) -> Callable[[Request], Clips]:
-        _REGISTRY[name] = Corpus(name, licence, about, load, place, without, people)
+        _REGISTRY[name] = Corpus(
+            name, licence, about, load, place, without, people, fetch, megabytes
+        )
         return load
 
     return add
