@@ -65,13 +65,16 @@ class Clips:
         """float64 (n,); seconds."""
         return np.diff(self.offsets) / self.sample_rate
 
-    def waveform(self, index: int) -> np.ndarray:
-        """Clip `index` as float32 (samples,) in [-1, 1)."""
+    def stored(self, index: int) -> np.ndarray:
+        """Clip `index` as it is stored, int16 (samples,); not read before it is used."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"clip {index} of {len(self)}")
         index %= len(self)
-        start, stop = self.offsets[index], self.offsets[index + 1]
-        return audio_io.to_float(self.samples[start:stop])
+        return self.samples[self.offsets[index] : self.offsets[index + 1]]
+
+    def waveform(self, index: int) -> np.ndarray:
+        """Clip `index` as float32 (samples,) in [-1, 1)."""
+        return audio_io.to_float(self.stored(index))
 
     def release(self) -> None:
         """Let the system take back the memory of what was read from a mapped file so far."""

@@ -23,6 +23,7 @@ import config
 import dataset_loader
 from audio_augmentation import Augmenter
 from audio_feature_extraction import FrontEnd
+from corpora import storage
 from training.settings import TrainingData, TrainSettings
 
 PREFETCH = 4
@@ -163,6 +164,7 @@ class TrainLoader:
     def make(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Augmented features and smoothed targets of the training clips numbered `rows`."""
         clips = self._waveforms(self.training_data.training[rows])
+        storage.release(self.training_data.training)  # an epoch reads all of it
         labels = torch.from_numpy(self.training_data.training_labels[rows]).to(self.device)
         clips, labels = self.augmenter.waveforms(clips, labels)
         power = self.augmenter.spectrograms(self.front_end.power(clips))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,6 +23,10 @@ from models import registry
 
 HELD_OUT_FRACTION = 0.1
 """Share of the speakers of each corpus outside FSDD who validate, and never train."""
+WINDOWS_IN_MEMORY = 256 << 20
+"""Bytes of training clips up to which they are kept in memory; more lie in a mapped file."""
+WINDOW_BLOCK = 1024
+"""Clips that are brought into their windows before they are written."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,8 @@ class TrainingData:
     """The clips of a run, all at one level in one window.
 
     `training` and `validation` are int16 (n, clip_samples), half the memory of float32, and shared
-    by all networks of the run; the labels beside them are int64 (n,) class indices.
+    by all networks of the run; many clips lie in a mapped file. The labels beside them are int64
+    (n,) class indices.
     """
 
     training: np.ndarray
@@ -99,12 +108,36 @@ class TrainingData:
     """Clips longer than the window, of which the loudest part is used."""
 
 
-def window(clips: Clips, audio: config.AudioSettings) -> np.ndarray:
-    """All clips at one level in one window, int16 (n, clip_samples): half the memory of float32."""
-    windows = np.zeros((len(clips), audio.clip_samples), np.int16)
-    for index in range(len(clips)):
-        windows[index] = audio_io.to_int16(prepare_clip(clips.waveform(index), audio))
+def window(clips: Clips, audio: config.AudioSettings, folder: Path | None = None) -> np.ndarray:
+    """All clips at one level in one window, int16 (n, clip_samples): half the memory of float32.
+
+    Many are written to a nameless file in `folder` and mapped, if there is room for it.
+    """
+    shape = len(clips), audio.clip_samples
+    if folder is not None and 2 * math.prod(shape) > WINDOWS_IN_MEMORY:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                for block in _window_blocks(clips, audio):
+                    file.write(block.data)
+                file.flush()
+                return np.memmap(file, np.int16, "r", shape=shape)
+        except OSError as error:
+            reason = f"{folder}: {error.strerror or error}"
+            print(f"warning: training clips are kept in memory: {reason}", file=sys.stderr)
+    windows = np.zeros(shape, np.int16)
+    for number, block in enumerate(_window_blocks(clips, audio)):
+        windows[number * WINDOW_BLOCK :][: len(block)] = block
     return windows
+
+
+def _window_blocks(clips: Clips, audio: config.AudioSettings) -> Iterator[np.ndarray]:
+    """Windows of the clips, some at a time, so that those in files are not all in memory."""
+    for first in range(0, len(clips), WINDOW_BLOCK):
+        indices = range(first, min(first + WINDOW_BLOCK, len(clips)))
+        block = [audio_io.to_int16(prepare_clip(clips.waveform(index), audio)) for index in indices]
+        clips.release()
+        yield np.stack(block)
 
 
 def prepare_data(train_settings: TrainSettings) -> TrainingData:
@@ -144,14 +177,14 @@ def prepare_data(train_settings: TrainSettings) -> TrainingData:
     splits.refuse_shared(kept, {"validation": chosen} | test)
     dataset_loader.report_labels(kept, chosen)
     cut = sum(
-        is_cut(clips.waveform(index), train_settings.audio.clip_samples)
+        is_cut(clips.stored(index), train_settings.audio.clip_samples)
         for clips in (kept, chosen)
         for index in range(len(clips))
     )
     return TrainingData(
-        window(kept, train_settings.audio),
+        window(kept, train_settings.audio, data.root / "cache"),
         kept.labels,
-        window(chosen, train_settings.audio),
+        window(chosen, train_settings.audio, data.root / "cache"),
         chosen.labels,
         corpora,
         kept.corpus,
