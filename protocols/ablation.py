@@ -17,7 +17,7 @@ from audio_augmentation import PARTS
 from corpora.clips import Clips
 from protocols import metrics, scoring, tables
 from protocols.common import EvaluationSettings, ProtocolReport, about, held_out_clips, trained_on
-from protocols.noise import in_noise, level_name, noise_kinds, noise_recordings
+from protocols.noise import MIXING_RATE, in_noise, level_name, noise_kinds, noise_recordings
 from protocols.speakers import speaker_fold
 from recognition.predictor import Predictor
 from recognition.recognizer import Recognizer
@@ -117,9 +117,9 @@ def chains(default: config.CleaningSettings) -> dict[str, config.CleaningSetting
 def cleaning(settings: EvaluationSettings) -> ProtocolReport:
     """Each stage of the chain on and off, by signal-to-noise ratio, on FSDD's validation takes."""
     predictor = Predictor(settings.decision)
-    held_out = held_out_clips(settings, predictor)
+    held_out = held_out_clips(settings, predictor, MIXING_RATE)
     clips = held_out.validation.subset(range(0, len(held_out.validation), EVERY))
-    recordings = noise_recordings(settings, predictor)
+    recordings = noise_recordings(settings, predictor, MIXING_RATE)
     scores: dict[str, LevelScores] = {}
     for name, chain in tqdm(
         chains(settings.cleaning).items(), "cleaning", unit="chain", disable=None, leave=False

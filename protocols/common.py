@@ -137,9 +137,12 @@ class HeldOut:
     name: str
 
 
-def held_out_clips(settings: EvaluationSettings, predictor: Predictor) -> HeldOut:
+def held_out_clips(
+    settings: EvaluationSettings, predictor: Predictor, sample_rate: int | None = None
+) -> HeldOut:
     """FSDD's official split, or synthetic speakers where FSDD can't be had and none was named.
 
+    At `sample_rate` Hz, or the networks' own rate.
     The validation takes are those of the seed that the networks were trained with.
 
     Raises
@@ -147,8 +150,10 @@ def held_out_clips(settings: EvaluationSettings, predictor: Predictor) -> HeldOu
     UserError : the archive or folder that the user named can't be used
     """
     record = predictor.checkpoints[predictor.names[0]].record
+    rate = sample_rate or predictor.audio.sample_rate
     try:
-        clips = dataset_loader.load_fsdd(settings.data, predictor.audio)
+        audio = dataclasses.replace(predictor.audio, sample_rate=rate)
+        clips = dataset_loader.load_fsdd(settings.data, audio)
     except config.UserError as error:
         if settings.data.fsdd_archive is not None:
             raise
@@ -156,7 +161,7 @@ def held_out_clips(settings: EvaluationSettings, predictor: Predictor) -> HeldOu
             f"{'!' * 96}\nWARNING: no FSDD ({error}).\nScored on synthetic speakers instead: "
             f"these figures are not those of the official test.\n{'!' * 96}"
         )
-        clips = synthetic_speakers(settings, predictor)
+        clips = synthetic_speakers(settings, rate)
         return HeldOut(clips, clips, "synthetic held-out speakers (FSDD not available)")
     split = dataset_loader.official_split(
         clips, settings.data.validation_fraction, record.get("seed", 0)
@@ -165,9 +170,7 @@ def held_out_clips(settings: EvaluationSettings, predictor: Predictor) -> HeldOu
 
 
 def synthetic_speakers(
-    settings: EvaluationSettings,
-    predictor: Predictor,
-    kinds: config.SyntheticSettings | None = None,
+    settings: EvaluationSettings, sample_rate: int, kinds: config.SyntheticSettings | None = None
 ) -> Clips:
     """Synthetic speakers, of a seed that no training run uses: digits, or what `kinds` asks for.
 
@@ -182,7 +185,7 @@ def synthetic_speakers(
             f"no synthetic speakers: {error}; pip install -r requirements.txt brings what they need"
         ) from None
     return synthetic.synthesize(
-        kinds or HELD_OUT_DIGITS, settings.seed + HELD_OUT_SEED, predictor.audio.sample_rate, None
+        kinds or HELD_OUT_DIGITS, settings.seed + HELD_OUT_SEED, sample_rate, None
     )
 
 

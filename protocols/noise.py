@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 import dataset_loader
 import visualization
+from corpora import fsdd
 from corpora.clips import Clips
 from protocols import metrics, noise_generation, scoring, tables
 from protocols.common import (
@@ -30,6 +31,9 @@ from recognition.recognizer import Recognizer
 logger = logging.getLogger(__name__)
 SNR_DB = (20, 15, 10, 5, 0, -5)
 """dB at which digits are tested in noise, besides clean."""
+MIXING_RATE = fsdd.SAMPLE_RATE
+"""Hz. Digits and noise meet in the band that FSDD's recordings have: noise above it would count
+in the level and disturb nobody."""
 PADDING_S = 0.25
 """s of noise before and after each clip, so that the speech has to be found."""
 
@@ -42,8 +46,8 @@ Means = dict[tuple["int | None", bool], dict[str, metrics.Proportion]]
 def noise(settings: EvaluationSettings) -> ProtocolReport:
     """The official test in noise, with and without the cleaning chain."""
     predictor = Predictor(settings.decision)
-    held_out = held_out_clips(settings, predictor)
-    recordings = noise_recordings(settings, predictor)
+    held_out = held_out_clips(settings, predictor, MIXING_RATE)
+    recordings = noise_recordings(settings, predictor, MIXING_RATE)
     cleaning = {"auto": (True, False), "on": (True,), "off": (False,)}[settings.clean]
     recognizers = {on: Recognizer(predictor, settings.cleaning if on else None) for on in cleaning}
     levels = [(kind, snr) for kind in noise_kinds(recordings) for snr in SNR_DB]
@@ -62,8 +66,10 @@ def noise(settings: EvaluationSettings) -> ProtocolReport:
     return noise_report(settings, predictor, held_out.name, results)
 
 
-def noise_recordings(settings: EvaluationSettings, predictor: Predictor) -> list[np.ndarray]:
-    """Recorded noise, if a folder was named; warns if the networks were trained on it."""
+def noise_recordings(
+    settings: EvaluationSettings, predictor: Predictor, sample_rate: int
+) -> list[np.ndarray]:
+    """Recorded noise at `sample_rate` Hz, if a folder was named; warns if it was trained on."""
     if settings.noise_dir is None:
         logger.info("no recorded noise: use --noise-dir or set NOISE_DIR")
         return []
@@ -79,7 +85,7 @@ def noise_recordings(settings: EvaluationSettings, predictor: Predictor) -> list
                 f"WARNING: {name} was trained with noise from {used}: name other recordings with "
                 "--noise-dir, or the score is too good"
             )
-    return dataset_loader.load_noise(folder, predictor.audio.sample_rate)
+    return dataset_loader.load_noise(folder, sample_rate)
 
 
 def noise_kinds(recordings: list[np.ndarray]) -> list[str]:

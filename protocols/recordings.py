@@ -210,7 +210,7 @@ def brought_clips(settings: EvaluationSettings, predictor: Predictor) -> tuple[C
     """:data:`N_CLIPS` clips of many speakers, unseen or synthetic, and which of the two."""
     random = np.random.default_rng(settings.seed)
     if settings.unseen_dir is None:
-        made = synthetic_speakers(settings, predictor)
+        made = synthetic_speakers(settings, predictor.audio.sample_rate)
         chosen = np.sort(random.permutation(len(made))[:N_CLIPS])
         return made.subset(chosen), "synthetic speakers (no UNSEEN_SPEAKERS_DIR)"
     audio = dataclasses.replace(predictor.audio, sample_rate=16000)

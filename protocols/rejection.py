@@ -103,7 +103,7 @@ def non_digit_clips(settings: EvaluationSettings, predictor: Predictor) -> dict[
         clips = dataset_loader.load_folder(folder, predictor.audio, corpus="other words")
         sets["other words"] = clips.subset(np.flatnonzero(clips.labels == config.REJECT))
     try:
-        clips = synthetic_speakers(settings, predictor, OUT_OF_VOCABULARY)
+        clips = synthetic_speakers(settings, rate, OUT_OF_VOCABULARY)
         sets["synthetic other words"] = clips.subset(np.flatnonzero(clips.labels == config.REJECT))
     except config.UserError as error:
         logger.warning(f"warning: no synthetic out-of-vocabulary words ({error})")
@@ -120,7 +120,8 @@ def non_digit_clips(settings: EvaluationSettings, predictor: Predictor) -> dict[
 
 def recorded_noise(settings: EvaluationSettings, predictor: Predictor) -> Clips:
     """Seconds of recorded noise, without speech."""
-    recordings, rate = noise_recordings(settings, predictor), predictor.audio.sample_rate
+    rate = predictor.audio.sample_rate
+    recordings = noise_recordings(settings, predictor, rate)
     random = np.random.default_rng([settings.seed, 9])
     waveforms = [
         RECORDED_NOISE_RMS
