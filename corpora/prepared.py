@@ -1,4 +1,4 @@
-"""Prepared folders of short clips named WORD_SPEAKER_TAKE: decoded on all cores, kept in a cache.
+"""Prepared folders of short clips named WORD_SPEAKER_TAKE, and where they lie.
 
 A corpus consists of several such folders, which lie below ``data.more_speakers_dir`` (digits) and
 ``data.other_words_dir`` (other words), or below ``data.root`` where fetching has put them.
@@ -7,10 +7,7 @@ A corpus consists of several such folders, which lie below ``data.more_speakers_
 from __future__ import annotations
 
 import csv
-import hashlib
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +15,10 @@ import numpy as np
 
 import audio_io
 import config
-from corpora import layouts
+from corpora import decoding, layouts
 from corpora.clips import Clips
 from corpora.registry import Request, Unavailable
 
-VERSION = 1
-"""Counted up whenever decoding or naming changes, so that old caches are not used."""
 DIGITS, WORDS = "more_speakers", "other_words"
 """The two folders that parts lie in."""
 VARIABLES = {DIGITS: "MORE_SPEAKERS_DIR", WORDS: "OTHER_WORDS_DIR"}
@@ -95,10 +90,22 @@ def load(corpus: str, parts: Sequence[Part], request: Request) -> Clips:
         kinds = dict.fromkeys(part.kind for part in parts)
         folders = " or ".join(str(base) for kind in kinds for base in bases(request.data, kind))
         raise Unavailable(f"{corpus}: not in {folders}")
-    files = {part: _whole(part, path) for part, path in found.items()}
-    rate = request.audio.sample_rate
-    cache = request.data.root / "cache" / f"{corpus}-{rate}.npz"
-    return Clips.cached(cache, _key(files, rate), lambda: _decode(corpus, files, rate))
+    files = [(part, path) for part, folder in found.items() for path in _whole(part, folder)]
+    named = [_labelled(part, path) for part, path in files]
+    paths = [path for _, path in files]
+    decoded = decoding.decode(paths, request.audio, request.data.root / "cache", corpus)
+    for error in decoded.errors.values():
+        raise config.UserError(f"{error}; copy it again")
+    return Clips(
+        decoded.samples,
+        np.concatenate([[0], np.cumsum(decoded.lengths, dtype=np.int64)]),
+        np.array([item.label for item in named]),
+        np.array([item.speaker for item in named]),
+        np.array([path.stem for path in paths]),
+        np.array([item.take for item in named]),
+        np.full(len(paths), corpus),
+        request.audio.sample_rate,
+    )
 
 
 def _whole(part: Part, folder: Path) -> list[Path]:
@@ -110,36 +117,6 @@ def _whole(part: Part, folder: Path) -> list[Path]:
             f"or leave {VARIABLES[part.kind]} unset"
         )
     return paths
-
-
-def _key(files: dict[Part, list[Path]], rate: int) -> str:
-    """Changes when a file is added, removed, renamed or written to."""
-    digest = hashlib.sha256(f"{VERSION} {rate}".encode())
-    for paths in files.values():
-        for path in paths:
-            facts = path.stat()
-            digest.update(f"{path} {facts.st_size} {facts.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _decode(corpus: str, files: dict[Part, list[Path]], rate: int) -> Clips:
-    paths = [path for group in files.values() for path in group]
-    named = [_labelled(part, path) for part, group in files.items() for path in group]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waveforms = list(pool.map(lambda path: _samples(path, rate), paths))
-    return Clips.from_waveforms(
-        waveforms,
-        [item.label for item in named],
-        [item.speaker for item in named],
-        [path.stem for path in paths],
-        [item.take for item in named],
-        corpus,
-        rate,
-    )
-
-
-def _samples(path: Path, rate: int) -> np.ndarray:
-    return audio_io.to_int16(audio_io.read_audio(path, rate)[0])
 
 
 def _labelled(part: Part, path: Path) -> layouts.Labelled:

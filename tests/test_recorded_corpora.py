@@ -11,7 +11,16 @@ from conftest import RATE, beep, data_path, wav_bytes
 
 import config
 import dataset_loader
-from corpora import an4, other_words, prepared, registry, single_voices, speech_commands, splits
+from corpora import (
+    an4,
+    decoding,
+    other_words,
+    prepared,
+    registry,
+    single_voices,
+    speech_commands,
+    splits,
+)
 from corpora.clips import Clips
 from corpora.registry import Request
 from training.settings import TrainSettings, prepare_data
@@ -109,11 +118,12 @@ def test_doubtful_clips_train_but_do_not_validate(small):
 
 
 def test_the_cache_is_used_until_a_file_changes(small, monkeypatch):
+    monkeypatch.setattr(decoding, "KEEP_FROM", 1)
     first = load(small)
     read = []
-    original = prepared._samples
+    original = decoding.decode_files
     monkeypatch.setattr(
-        prepared, "_samples", lambda path, rate: read.append(path) or original(path, rate)
+        decoding, "decode_files", lambda paths, audio: read.extend(paths) or original(paths, audio)
     )
     assert np.array_equal(load(small).samples, first.samples) and not read
     write(small.more_speakers_dir / "an4" / "3_an4s3_0.wav", 4, 4)
