@@ -192,13 +192,19 @@ class FrontEnd(nn.Module):
         spectrum = self.spectrogram(waveforms)
         return spectrum.real.square() + spectrum.imag.square()
 
+    def bands(self, power: Tensor) -> Tensor:
+        """Power in mel bands, float32 (batch, bands, frames); of a spectrogram, its own bins."""
+        return power if self.settings.kind == "spectrogram" else self.mel_scale(power)
+
     def from_power(self, power: Tensor) -> Tensor:
-        """Mel filters, logarithm, cepstrum and per-clip normalisation, as the settings ask."""
-        if self.settings.kind != "spectrogram":
-            power = self.mel_scale(power)
+        """Features of a power spectrogram, as the settings ask."""
+        return self.from_bands(self.bands(power))
+
+    def from_bands(self, bands: Tensor) -> Tensor:
+        """Encoder, or logarithm and cepstrum; then per-clip normalisation, as the settings ask."""
         if self.settings.kind == "encoder":
-            return self.normalize(self.encoded(power))
-        decibels = 10.0 * torch.log10(power.clamp(min=AMIN))
+            return self.normalize(self.encoded(bands))
+        decibels = 10.0 * torch.log10(bands.clamp(min=AMIN))
         peak = decibels.amax(dim=(1, 2), keepdim=True)
         features = torch.maximum(decibels, peak - self.settings.floor_db)
         if self.settings.kind == "mfcc":
@@ -237,10 +243,10 @@ class FrontEnd(nn.Module):
 
     def tempo_augmented(self, waveforms: Tensor) -> list[Tensor]:
         """Test-time augmentation: the features at every tempo in the settings."""
-        power = self.power(waveforms)
-        ones = torch.ones(len(power), 1, device=power.device)
+        bands = self.bands(self.power(waveforms))
+        ones = torch.ones(len(bands), 1, device=bands.device)
         return [
-            self.from_power(power if tempo == 1 else warp(power, ones, tempo * ones))
+            self.from_bands(bands if tempo == 1 else warp(bands, ones, tempo * ones))
             for tempo in self.settings.tempos
         ]
 

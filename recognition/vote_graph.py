@@ -1,0 +1,154 @@
+"""The whole way from samples to the vote as one PyTorch module, made of what exports to ONNX.
+
+Each part here repeats another: :class:`LevelAndLength` does what ``prepare_clip`` does with NumPy,
+:class:`GraphFrontEnd` what ``FrontEnd`` does with a Fourier transform, :class:`VoteGraph` what
+``Predictor`` does. The tests hold them together.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import config
+import speech_encoder
+from audio_feature_extraction import LEVEL_FRAME_S, FrontEnd, mean_logits, warp, whisper_log_mel
+from recognition.checkpoint import Checkpoint
+from recognition.predictor import widest_audio
+
+
+class LevelAndLength(nn.Module):
+    """Clips of any length to the networks' level and window, as ``prepare_clip`` brings them.
+
+    Input: float32 (batch, samples), zeros after each clip's end, and int64 (batch,) with the clips'
+    lengths, 1 and more. Output: float32 (batch, ``audio.clip_samples``).
+    """
+
+    def __init__(self, audio: config.AudioSettings) -> None:
+        super().__init__()
+        self.window = audio.clip_samples
+        self.frame = round(LEVEL_FRAME_S * audio.sample_rate)
+        self.level = 10 ** (audio.level_dbfs / 20)
+
+    def forward(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        lengths = lengths.unsqueeze(1)
+        leveled = samples * self.gain(samples, lengths)
+        place = self.start(leveled, lengths) + torch.arange(self.window, device=samples.device)
+        inside = (place >= 0) & (place < lengths)
+        taken = leveled.gather(1, torch.minimum(place.clamp(min=0), lengths - 1))
+        return taken * inside
+
+    def gain(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """Gain (batch, 1) that brings the loudest fifth of the frames to the level."""
+        squares = F.pad(samples.square(), (0, self.frame)).unsqueeze(1)
+        power = F.avg_pool1d(squares, self.frame).squeeze(1)
+        power = power * (self.frame / lengths.clamp(max=self.frame))  # a clip under one frame
+        count = (lengths // self.frame).clamp(min=1)
+        order = torch.arange(power.shape[1], device=samples.device)
+        ranked = torch.where(order < count, power, -1.0).sort(dim=1, descending=True).values
+        loudest = (count // 5).clamp(min=1)
+        mean = torch.where(order < loudest, ranked, 0.0).sum(dim=1, keepdim=True) / loudest
+        peak = samples.abs().amax(dim=1, keepdim=True)
+        gain = torch.minimum(self.level / mean.clamp(min=1e-12).sqrt(), 1 / peak.clamp(min=1e-9))
+        return torch.where(mean < 1e-12, 1.0, gain)
+
+    def start(self, samples: Tensor, lengths: Tensor) -> Tensor:
+        """First sample (batch, 1) of the window: with the most energy, or around a short clip."""
+        squares = F.pad(samples.square().double(), (1, self.window))
+        energy = squares.cumsum(dim=1)
+        energy = energy[:, self.window :] - energy[:, : -self.window]
+        fits = torch.arange(energy.shape[1], device=samples.device) <= lengths - self.window
+        loudest = torch.where(fits, energy, -1.0).argmax(dim=1, keepdim=True)
+        before = (self.window - lengths).div(2, rounding_mode="floor")
+        return torch.where(lengths > self.window, loudest, -before)
+
+
+class GraphFrontEnd(nn.Module):
+    """A front end without Fourier transform or interpolation: convolution and matrices.
+
+    Input: float32 (batch, samples). Output: features at each tempo, as ``tempo_augmented`` gives.
+    """
+
+    def __init__(self, front_end: FrontEnd, samples: int) -> None:
+        super().__init__()
+        self.front_end, self.settings = front_end, front_end.settings
+        length, bins = self.settings.n_fft, self.settings.n_fft // 2 + 1
+        angles = 2 * math.pi / length * torch.outer(torch.arange(bins), torch.arange(length))
+        waves = torch.cat([angles.double().cos(), angles.double().sin()])
+        window = front_end.spectrogram.window
+        self.register_buffer("kernels", (waves * window).float().unsqueeze(1))
+        frames = samples // self.settings.hop_length + 1
+        same, one = torch.eye(frames).unsqueeze(0), torch.ones(1, 1)
+        tempos = [warp(same, one, tempo * one)[0] for tempo in self.settings.tempos]
+        self.register_buffer("tempos", torch.stack(tempos))
+        self.encoder = None
+        if self.settings.kind == "encoder":
+            path = config.program_path(config.ENCODER_FILE)
+            self.encoder = speech_encoder.load_encoder(path, self.settings.encoder_layers)
+
+    def forward(self, clips: Tensor) -> list[Tensor]:
+        padded = F.pad(clips.unsqueeze(1), (self.settings.n_fft // 2,) * 2)
+        spectrum = F.conv1d(padded, self.kernels, stride=self.settings.hop_length)
+        real, imaginary = spectrum.square().chunk(2, dim=1)
+        bands = self.front_end.bands(real + imaginary)
+        return [
+            self.features(bands if tempo == 1 else bands @ self.tempos[number])
+            for number, tempo in enumerate(self.settings.tempos)
+        ]
+
+    def features(self, bands: Tensor) -> Tensor:
+        """Features of mel bands."""
+        if self.encoder is None:
+            return self.front_end.from_bands(bands)
+        encoded = self.encoder(whisper_log_mel(bands), self.settings.encoder_pool)
+        return self.front_end.normalize(encoded)
+
+
+class VoteGraph(nn.Module):
+    """All networks and their vote. Input: as :class:`LevelAndLength`, at the networks' rate.
+
+    Output: the vote's posteriors, float32 (batch, 11), then each network's, calibrated.
+
+    Raises
+    ------
+    UserError : the networks listen at different rates
+    """
+
+    def __init__(self, checkpoints: dict[str, Checkpoint]) -> None:
+        super().__init__()
+        audios = [item.audio for item in checkpoints.values()]
+        if len({audio.sample_rate for audio in audios}) > 1:
+            raise config.UserError("networks of different sample rates can't go into one file")
+        self.audio = widest_audio(audios)
+        self.prepare = LevelAndLength(self.audio)
+        self.ways = [(item.audio, item.features) for item in checkpoints.values()]
+        self.distinct = list(dict.fromkeys(self.ways))
+        self.own = nn.ModuleList(LevelAndLength(audio) for audio, _ in self.distinct)
+        self.front_ends = nn.ModuleList(
+            GraphFrontEnd(FrontEnd(features, audio.sample_rate), audio.clip_samples)
+            for audio, features in self.distinct
+        )
+        self.networks = nn.ModuleList(item.network()[1] for item in checkpoints.values())
+        self.temperatures = [item.temperature for item in checkpoints.values()]
+        bias = torch.zeros(len(checkpoints), config.N_CLASSES)
+        bias[:, config.REJECT] = torch.tensor([item.reject_bias for item in checkpoints.values()])
+        self.register_buffer("bias", bias)
+
+    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
+        clips = self.prepare(samples, lengths)
+        features = {}
+        for way, own, front_end in zip(self.distinct, self.own, self.front_ends, strict=True):
+            whole = torch.full_like(lengths, self.audio.clip_samples)
+            features[way] = front_end(clips if way[0] == self.audio else own(clips, whole))
+        posteriors = [
+            (
+                mean_logits(network, features[way]) / self.temperatures[number] + self.bias[number]
+            ).softmax(dim=1)
+            for number, (way, network) in enumerate(zip(self.ways, self.networks, strict=True))
+        ]
+        stacked = torch.stack(posteriors)
+        weights = stacked.amax(dim=2, keepdim=True)
+        return ((stacked * weights).sum(dim=0) / weights.sum(dim=0), *posteriors)
