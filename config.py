@@ -413,8 +413,11 @@ class TrainingSettings:
     """Decay of the moving average of the weights; the average is validated and saved. 0 is off."""
     threads: int = 1
     """Threads of each network; the networks and the augmentation run side by side anyway."""
+    views: int = 4
+    """Augmented views of each clip, made before the first epoch; 0 makes new ones in every epoch,
+    which takes longer."""
     encoder_views: int = 2
-    """Augmented views of each clip that the pretrained encoder hears (networks behind it only)."""
+    """The same for networks behind the pretrained encoder; at least 1."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
     mixed_precision: bool = True

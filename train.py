@@ -33,8 +33,8 @@ from models import counting
 from recognition import calibration, ensemble
 from recognition.checkpoint import Checkpoint
 from recognition.predictor import vote
+from training.cached_views import CachedLoader
 from training.data import TrainLoader, compute_thread
-from training.encoder_frames import FrameLoader
 from training.run_folder import open_run, stored_settings
 from training.run_log import RunLog
 from training.saving import check_writable, plan, reason_to_keep_apart, save_networks
@@ -105,7 +105,8 @@ def make_trainers(
     for name in train_settings.models:
         features = train_settings.front_end(name)
         if features not in loaders:
-            kind = FrameLoader if features.kind == "encoder" else TrainLoader
+            cached = features.kind == "encoder" or train_settings.training.views
+            kind = CachedLoader if cached else TrainLoader
             loaders[features] = kind(train_settings, training_data, features)
             loaders[features].prepare()
     return {

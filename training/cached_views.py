@@ -1,9 +1,10 @@
-"""Training on the frames of the pretrained encoder: computed once, kept in files, mapped to memory.
+"""Training on augmented views of the clips: computed once, kept in files, mapped to memory.
 
-The encoder is frozen and a hundred times dearer than the network behind it. So every training clip
-goes through augmentation and encoder a few times before the first epoch, and each epoch reads one
-of these views. The files are named by all that their content depends on: another run with the same
-clips, settings and encoder finds them, and one that was interrupted goes on with the missing ones.
+Augmentation costs more than a small network's step, and the pretrained encoder a hundred times
+more. So every training clip goes through augmentation and front end a few times before the first
+epoch, and each epoch reads one of these views. The files are named by all that their content
+depends on: another run with the same clips, settings and encoder finds them, and one that was
+interrupted goes on with the missing ones.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ PART = 64
 
 
 def labels_path(path: Path) -> Path:
-    """Where the labels of a frames' file lie: augmentation changes some to non-digit."""
+    """Where the labels of a file of features lie: augmentation changes some to non-digit."""
     return path.with_name(f"{path.stem}.labels.npy")
 
 
-class FrameLoader(TrainLoader):
-    """The batches of a network that listens through the encoder; see :class:`TrainLoader`."""
+class CachedLoader(TrainLoader):
+    """The same batches as :class:`TrainLoader`'s, but of a few views of every clip."""
 
     def __init__(
         self,
@@ -49,8 +50,11 @@ class FrameLoader(TrainLoader):
         features: config.FeaturesSettings,
     ) -> None:
         super().__init__(train_settings, training_data, features)
-        self.encoder_digest = speech_encoder.digest(config.program_path(config.ENCODER_FILE))
-        self.folder = train_settings.data.root / "cache" / "encoder_frames"
+        self.is_encoder = features.kind == "encoder"
+        self.encoder_digest = ""
+        if self.is_encoder:
+            self.encoder_digest = speech_encoder.digest(config.program_path(config.ENCODER_FILE))
+        self.folder = train_settings.data.root / "cache" / "views"
         self.chunks = [
             rows[first : first + CHUNK]
             for rows in self._by_corpus()
@@ -66,7 +70,7 @@ class FrameLoader(TrainLoader):
             clips if repeats is None else np.repeat(clips, repeats[np.concatenate(self.chunks)])
         )
         self.paths_of_views = [self.paths(view) for view in range(self.views)]
-        self.validation_frames: list[tuple[Tensor, Tensor]] = []
+        self.validation_features: list[tuple[Tensor, Tensor]] = []
 
     def _by_corpus(self) -> list[np.ndarray]:
         """Rows of clips, shuffled within each corpus: a chunk is the same beside other corpora."""
@@ -81,14 +85,15 @@ class FrameLoader(TrainLoader):
     @property
     def views(self) -> int:
         """Augmented views of each clip; more than there are epochs would not be looked at."""
-        return min(self.settings.encoder_views, self.epochs)
+        views = self.settings.encoder_views if self.is_encoder else self.settings.views
+        return min(views, self.epochs)
 
     def paths(self, view: int) -> list[Path]:
-        """The frames' file of every chunk in one view; the labels lie beside it."""
+        """The file of every chunk's features in one view; the labels lie beside it."""
         return [self.folder / f"{self._key(chunk, view)}.npy" for chunk in self.chunks]
 
     def _key(self, chunk: np.ndarray, view: int) -> str:
-        """Changes with all that a chunk's frames depend on."""
+        """Changes with all that a chunk's features depend on."""
         settings = (
             dataclasses.asdict(self.train_settings.augmentation),
             dataclasses.asdict(self.train_settings.audio),
@@ -103,7 +108,7 @@ class FrameLoader(TrainLoader):
         return digest.hexdigest()[:32]
 
     def prepare(self) -> None:
-        """Compute the frames that are not there yet, on all cores."""
+        """Compute what is not there yet, on all cores."""
         todo = [
             (chunk, path)
             for paths in self.paths_of_views
@@ -111,7 +116,7 @@ class FrameLoader(TrainLoader):
             if not (path.exists() and labels_path(path).exists())
         ]
         workers = [compute_thread(self.settings) for _ in range(os.cpu_count() or 1)]
-        bar = tqdm(total=len(todo), desc="encoder", unit="chunk", leave=False, disable=None)
+        bar = tqdm(total=len(todo), desc="views", unit="chunk", leave=False, disable=None)
         try:
             jobs = [
                 workers[number % len(workers)].submit(self.compute, chunk, path)
@@ -127,7 +132,7 @@ class FrameLoader(TrainLoader):
 
     @torch.no_grad()
     def compute(self, chunk: np.ndarray, path: Path) -> None:
-        """Augment a chunk of clips and write its frames; the file's name is the seed."""
+        """Augment a chunk of clips and write its features; the file's name is the seed."""
         augmenter = self._augmenter(self.train_settings.augmentation)
         augmenter.reseed(int(path.stem[:15], 16))
         clips = self._waveforms(self.training_data.training[chunk])
@@ -172,10 +177,10 @@ class FrameLoader(TrainLoader):
         return prefetch(pool, make, len(self))
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Unaugmented validation clips as frames, computed once for all epochs."""
-        if not self.validation_frames:
-            self.validation_frames = [
+        """Unaugmented validation clips, computed once for all epochs."""
+        if not self.validation_features:
+            self.validation_features = [
                 (frames.to(torch.float16), labels) for frames, labels in super().validation()
             ]
-        for frames, labels in self.validation_frames:
+        for frames, labels in self.validation_features:
             yield frames.float(), labels
