@@ -25,6 +25,7 @@ def same_today(tmp_path, **changes) -> TrainSettings:
     return TrainSettings(
         data=config.DataSettings(corpora="fsdd", split="speaker"),
         augmentation=config.AugmentationSettings(spliced_reversed=0.02, spec_augment=0.3),
+        features=config.FeaturesSettings(n_mels=40),
         training=config.TrainingSettings(epochs=3),
         runs_dir=tmp_path,
         resume=True,
