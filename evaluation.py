@@ -23,6 +23,7 @@ from protocols import (
     ablation,
     adaptation,
     calibration,
+    corpora_splits,
     interference,
     noise,
     recordings,
@@ -30,6 +31,7 @@ from protocols import (
     scoring,
     seeds,
     speakers,
+    speech_commands,
     tables,
 )
 from protocols.common import EvaluationSettings, ProtocolReport, about, held_out_clips, trained_on
@@ -147,11 +149,23 @@ PROTOCOLS: dict[str, tuple[Protocol, str]] = {
     ),
     "formats": (recordings.formats, "the same clips in every file format that people bring"),
     "adapt": (adaptation.adapt, "what three clips a digit of a user's own voice are worth"),
+    "audiomnist": (
+        corpora_splits.audiomnist,
+        "AudioMNIST's five folds (AUDIOMNIST_DIR): trains once for each, resumable",
+    ),
+    "speech_commands": (
+        speech_commands.speech_commands,
+        "Speech Commands' test and validation lists (SPEECH_COMMANDS_DIR)",
+    ),
+    "cross": (
+        corpora_splits.cross,
+        "trained on one corpus, tested on another (--train-on, --test-on)",
+    ),
 }
 """Name -> the function that runs the protocol, and a line of help."""
 
 HELP = "\n".join(
-    [__doc__, "Protocols:", *(f"  {name:<14}{line}" for name, (_, line) in PROTOCOLS.items())]
+    [__doc__, "Protocols:", *(f"  {name:<16}{line}" for name, (_, line) in PROTOCOLS.items())]
 )
 
 

@@ -42,8 +42,15 @@ from training.settings import TrainingData, TrainSettings, prepare_data
 from training.trainer import Trainer
 
 
-def train(train_settings: TrainSettings) -> dict[str, Any]:
+def train(
+    train_settings: TrainSettings, training_data: TrainingData | None = None
+) -> dict[str, Any]:
     """Train every network that the settings name, calibrate them together, save them.
+
+    Parameters
+    ----------
+    train_settings : what to train, and where it goes
+    training_data : clips that somebody has split otherwise than the settings say
 
     Returns
     -------
@@ -59,7 +66,7 @@ def train(train_settings: TrainSettings) -> dict[str, Any]:
     started = time.perf_counter()
     if not train_settings.dry_run:
         check_writable(train_settings.save_dir)
-    training_data = prepare_data(train_settings)
+    training_data = training_data or prepare_data(train_settings)
     folder = open_run(train_settings)
     print(
         f"run {folder}: {len(training_data.training)} training, "

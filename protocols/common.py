@@ -44,6 +44,9 @@ class EvaluationSettings:
         "augmentation",
         "cleaning",
         "adapt",
+        "audiomnist",
+        "speech_commands",
+        "cross",
     ] = "official"
     """The question to ask; each is described above."""
     clean: Literal["auto", "on", "off"] = "auto"
@@ -63,6 +66,14 @@ class EvaluationSettings:
         default_factory=lambda: config.from_environment("NON_DIGITS_DIR")
     )
     """Folder of out-of-vocabulary words, named {word}_{speaker}_{take} (NON_DIGITS_DIR)."""
+    speech_commands_dir: Path | None = field(
+        default_factory=lambda: config.from_environment("SPEECH_COMMANDS_DIR")
+    )
+    """Folder of Speech Commands v0.02, unpacked, with its lists (SPEECH_COMMANDS_DIR)."""
+    train_on: str = "fsdd"
+    """Corpora to train on, as in data.corpora (protocol cross)."""
+    test_on: str = "audiomnist"
+    """Corpora to test on, others than those trained on (protocol cross)."""
     noise_dir: Path | None = field(default_factory=lambda: config.from_environment("NOISE_DIR"))
     """Folder of recorded noise that was not used in training (NOISE_DIR)."""
     decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
@@ -75,7 +86,7 @@ class EvaluationSettings:
     model: config.ModelSettings = field(default_factory=config.ModelSettings)
     training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
     models: tuple[str, ...] = ("cnn", "rnn")
-    """Networks to train (protocols speaker, augmentation and adapt)."""
+    """Networks to train (protocols speaker, augmentation, adapt, audiomnist and cross)."""
     speakers: tuple[str, ...] = ("george", "nicolas")
     """FSDD speakers to leave out in turn (protocols augmentation and adapt)."""
 

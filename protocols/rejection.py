@@ -21,6 +21,7 @@ from protocols.common import (
     synthetic_speakers,
     trained_on,
 )
+from protocols.heard import words_apart
 from protocols.noise import noise_recordings, with_or_without
 from protocols.scoring import ClipResults
 from recognition.predictor import Predictor
@@ -35,6 +36,8 @@ OUT_OF_VOCABULARY = config.SyntheticSettings.only(other_words=300, vocabulary="e
 """Synthetic out-of-vocabulary words, of a seed that no training run uses."""
 ACCEPTED_SHARE = 0.95
 """Share of the right answers that the second threshold lets pass."""
+WORDS = ("other words", "synthetic other words")
+"""Sets of words; those that training heard are told apart where the checkpoints name them."""
 DISPLAY_NAMES = {
     "other words": "out-of-vocabulary words, recorded",
     "synthetic other words": "out-of-vocabulary words, synthetic",
@@ -84,11 +87,13 @@ def digit_results(settings: EvaluationSettings, predictor: Predictor) -> tuple[C
 
 
 def non_digit_scores(settings: EvaluationSettings, recognizer: Recognizer) -> dict[str, np.ndarray]:
-    """The scores (n,) of each set of non-digits, and of all synthetic sounds together."""
-    scores = {
-        name: scoring.recognize_clips(recognizer, clips, name).score()
-        for name, clips in non_digit_clips(settings, recognizer.predictor).items()
-    }
+    """The scores (n,) of each set of non-digits, words heard and not heard, and of all sounds."""
+    scores: dict[str, np.ndarray] = {}
+    for name, clips in non_digit_clips(settings, recognizer.predictor).items():
+        scores[name] = scoring.recognize_clips(recognizer, clips, name).score()
+        if name in WORDS:
+            apart = words_apart(clips.names, recognizer.predictor)
+            scores |= {f"{name}, {group}": scores[name][mask] for group, mask in apart.items()}
     sounds = [scores[kind] for kind in noise_generation.NON_SPEECH]
     return scores | {"all made-up sounds": np.concatenate(sounds)}
 

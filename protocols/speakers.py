@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import numpy as np
 
 import dataset_loader
-import utils
 from config import display_name
 from corpora.clips import Clips
 from protocols import metrics, scoring, tables
@@ -23,6 +20,8 @@ from protocols.common import (
     load_unseen_speakers,
     trained_on,
 )
+from protocols.folds import Fold, fold_key, read_fold, scored_fold
+from protocols.heard import corpora_apart, speakers_apart
 from protocols.scoring import ClipResults
 from recognition.predictor import Predictor
 
@@ -96,58 +95,15 @@ def means_of_seeds(settings: EvaluationSettings, names: list[str]) -> dict[str, 
 
 def speaker_fold(settings: EvaluationSettings, clips: Clips, name: str) -> ClipResults:
     """Train without one speaker and recognise that speaker's clips, or read what was saved."""
-    from train import train
-
-    folder, key = fold_folder(settings, name), fold_key(settings)
-    saved = folder.with_suffix(".json")
-    results = read_fold(saved, key)
-    if results is not None:
-        logger.info(f"{name}: taken from {saved}")
-        return results
-    logger.info(f"{name}: training without this speaker")
     data = dataclasses.replace(settings.data, split="speaker", test_speaker=name)
-    runs = folder.parent / "runs" / f"{folder.name}-{key}"
-    fold = settings.train_settings(
-        data=data, save_dir=folder, runs_dir=runs, resume=True, overwrite=True
-    )
-    train(fold)
-    decision = dataclasses.replace(settings.decision, models_dir=folder)
     split = dataset_loader.speaker_split(clips, name, data.validation_fraction, settings.seed)
-    recognizer = settings.recognizer(Predictor(decision, settings.models), recording=False)
-    results = scoring.recognize_clips(recognizer, clips.subset(split.test), name)
-    utils.write_json(saved, {"key": key, "answers": results.to_json()})
-    logger.info(f"{name}: vote {metrics.proportion(results.right('vote'))}")
-    return results
+    fold = Fold(name, "training without this speaker", fold_folder(settings, name))
+    return scored_fold(settings, fold, fold_key(settings), clips.subset(split.test), data)
 
 
 def fold_folder(settings: EvaluationSettings, name: str) -> Path:
     """Where the networks of the fold that leaves out speaker `name` lie."""
     return settings.results_dir / "speaker" / f"seed{settings.seed}_{name}"
-
-
-def fold_key(settings: EvaluationSettings) -> str:
-    """Changes with every setting, except the seed, that a fold's result depends on."""
-    train_settings = dataclasses.asdict(settings.train_settings())
-    for name in ("seed", "save_dir", "runs_dir", "init", "resume", "overwrite", "dry_run"):
-        train_settings.pop(name)
-    for name in ("root", "fsdd_archive", "fsdd_url", "test_speaker", "split"):
-        train_settings["data"].pop(name)
-    chain = settings.chain(recording=False)
-    facts = [
-        train_settings,
-        dataclasses.asdict(chain) if chain else None,
-        settings.decision.threshold,
-    ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def read_fold(path: Path, key: str) -> ClipResults | None:
-    """A saved fold, if it is whole and was made with the same settings."""
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        return ClipResults.from_json(saved["answers"]) if saved["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def unseen(settings: EvaluationSettings) -> ProtocolReport:
@@ -168,6 +124,7 @@ def unseen(settings: EvaluationSettings) -> ProtocolReport:
         "speakers": len(by_speaker),
         "macro": macro_averages(by_corpus),
         "by_corpus": by_corpus,
+        "apart": corpora_apart(by_corpus, predictor) | speakers_apart(results, predictor),
         "by_digit": scoring.grouped(results, results.labels),
         "by_speaker": by_speaker,
         "no_digit": scoring.answered_no_digit(results),
@@ -209,6 +166,7 @@ def unseen_text(title: str, data: dict[str, Any], headline: Scores, origin: str)
             f"{'with' if data['cleaning'] else 'without'} the cleaning chain; percent with "
             "95 % intervals.\n",
             tables.accuracy_table("corpus", data["by_corpus"] | data["macro"]),
+            *([tables.accuracy_table("told apart", data["apart"])] if data["apart"] else []),
             data["vote_gain"]["statement"] + macro_gain(headline) + "\n",
             f'Answered "no digit" at threshold {data["threshold"]:.3f}: {data["no_digit"]}.\n',
             "## By digit\n",

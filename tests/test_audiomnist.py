@@ -134,7 +134,7 @@ def test_it_is_fetched_on_request_with_its_size_said_before(
 ):
     words = ["corpora.audiomnist", "--data.root", str(request_.data.root)]
     monkeypatch.setattr("sys.argv", words)
-    published.plan = ["cut", "rest"]
+    published.plan, published.cut_at = ["cut", "rest"], len(published.content) // 2
     with pytest.raises(SystemExit) as stop:
         utils.main(audiomnist.run, audiomnist.FetchSettings, audiomnist.__doc__)
     assert stop.value.code == 0

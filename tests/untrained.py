@@ -25,7 +25,7 @@ RESULT_KEYS = {
     | {"test_set", "clips", "accuracy", "by_speaker", "no_digit", "vote_gain", "latency_ms"}
     | {"calibration_error", "classification", "wrong"},
     "unseen": ABOUT
-    | {"cleaning", "clips", "speakers", "macro", "by_corpus", "by_digit", "by_speaker"}
+    | {"cleaning", "clips", "speakers", "macro", "by_corpus", "by_digit", "by_speaker", "apart"}
     | {"no_digit", "vote_gain", "wrong", "calibration_error"},
     "noise": ABOUT | {"test_set", "conditions", "vote_gain", "mean_of_noises"},
     "reject": ABOUT
@@ -39,6 +39,11 @@ RESULT_KEYS = {
     | {"record", "seconds"},
     "augmentation": {"protocol", "seed", "speakers", "epochs", "models", "off"}
     | {"record", "seconds"},
+    "audiomnist": {"protocol", "seed", "clips", "by_fold", "mean", "by_gender", "by_speaker"}
+    | {"vote_gain", "fold_settings", "record", "seconds"},
+    "speech_commands": ABOUT | {"cleaning", "test", "validation", "trained_on_corpus"},
+    "cross": {"protocol", "seed", "train_on", "test_on", "clips", "accuracy", "by_corpus"}
+    | {"by_speaker", "no_digit", "vote_gain", "record", "seconds"},
     "adapt": {"protocol", "seed", "own_takes", "epochs", "learning_rate", "accuracy"}
     | {"record", "seconds"},
 }
@@ -120,6 +125,7 @@ def settings_maker(tmp_path, small_release):
             "unseen_dir": None,
             "noise_dir": None,
             "non_digits_dir": None,
+            "speech_commands_dir": None,
         }
         return EvaluationSettings(**(values | changes))
 
