@@ -229,6 +229,9 @@ class DataSettings:
     balance: bool = True
     """Repeat the rarer digits of each recorded corpus, up to 5 times, so that no corpus teaches
     that some digits are likely."""
+    cache_features: bool = False
+    """Compute features once and keep them below root; only without augmentation, which changes
+    every clip in every epoch (--augmentation.off)."""
     own_dir: Path = Path("live_recordings/own")
     """Folder of your own labelled clips, filled by the live script."""
     own_repeats: int = 20
@@ -343,8 +346,13 @@ class AugmentationSettings:
     """Probability of a word backwards or joined from halves of two; the answer is "no digit"."""
     spec_augment: float = 0.4
     """Probability of SpecAugment's masks over bands and over frames, each."""
+    off: bool = False
+    """Switch every part off, whatever its probability."""
 
     def __post_init__(self) -> None:
+        if self.off:
+            for name in self._probabilities():
+                object.__setattr__(self, name, 0.0)  # frozen
         for item in dataclasses.fields(self):
             value, where = getattr(self, item.name), f"augmentation.{_option(item.name)}"
             if isinstance(value, float) and not item.name.endswith("_range"):
@@ -352,6 +360,20 @@ class AugmentationSettings:
             if item.name.endswith("_range"):
                 _check(0 <= value <= 0.7, f"{where} is {value}: use 0 to 0.7")
         _check(self.snr_db[0] <= self.snr_db[1], "augmentation.snr-db: give the lower bound first")
+
+    @classmethod
+    def _probabilities(cls) -> list[str]:
+        return [
+            item.name
+            for item in dataclasses.fields(cls)
+            if item.type == "float" and not item.name.endswith("_range")
+        ]
+
+    @property
+    def changes_clips(self) -> bool:
+        """Whether any part is on."""
+        on = {name for name in self._probabilities() if getattr(self, name) > 0}
+        return bool(on - ({"recorded"} if self.noise_dir is None else set()))
 
 
 @dataclass(frozen=True)

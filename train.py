@@ -18,6 +18,7 @@ fewer corpora (--overwrite: then too); what is replaced is kept in saved_models/
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,7 @@ from recognition.checkpoint import Checkpoint
 from recognition.predictor import vote
 from training.cached_views import CachedLoader
 from training.data import TrainLoader, compute_thread
+from training.feature_cache import FeatureLoader
 from training.run_folder import open_run, stored_settings
 from training.run_log import RunLog
 from training.saving import check_writable, plan, reason_to_keep_apart, save_networks
@@ -112,14 +114,31 @@ def make_trainers(
     for name in train_settings.models:
         features = train_settings.front_end(name)
         if features not in loaders:
-            cached = features.kind == "encoder" or train_settings.training.views
-            kind = CachedLoader if cached else TrainLoader
+            kind = loader_kind(train_settings, features)
             loaders[features] = kind(train_settings, training_data, features)
             loaders[features].prepare()
     return {
         name: Trainer(name, train_settings, loaders[train_settings.front_end(name)], folder)
         for name in train_settings.models
     }
+
+
+def loader_kind(
+    train_settings: TrainSettings, features: config.FeaturesSettings
+) -> type[TrainLoader]:
+    """How the batches of a front end are made."""
+    if features.kind == "encoder":
+        return CachedLoader
+    augmented = train_settings.augmentation.changes_clips
+    if train_settings.data.cache_features and augmented:
+        print(
+            "warning: data.cache-features has no effect: augmentation changes every clip; "
+            "--augmentation.off switches it off",
+            file=sys.stderr,
+        )
+    elif train_settings.data.cache_features:
+        return FeatureLoader
+    return CachedLoader if augmented and train_settings.training.views else TrainLoader
 
 
 def describe(trainer: Trainer) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Clips:
     """Hz, of every clip."""
 
     def __post_init__(self) -> None:
+        self._handed_out = 0
         if not isinstance(self.samples, storage.Stretches):
             self.samples = np.asarray(self.samples, np.int16)
         self.offsets = np.asarray(self.offsets, np.int64)
@@ -66,19 +67,23 @@ class Clips:
         return np.diff(self.offsets) / self.sample_rate
 
     def stored(self, index: int) -> np.ndarray:
-        """Clip `index` as it is stored, int16 (samples,); not read before it is used."""
+        """Clip `index` as it is stored, int16 (samples,); what lies in a file is read when used.
+
+        Who goes through a large set takes no more memory than :data:`storage.HELD_BYTES` for it.
+        """
         if not -len(self) <= index < len(self):
             raise IndexError(f"clip {index} of {len(self)}")
         index %= len(self)
-        return self.samples[self.offsets[index] : self.offsets[index + 1]]
+        samples = self.samples[self.offsets[index] : self.offsets[index + 1]]
+        self._handed_out += samples.nbytes
+        if self._handed_out > storage.HELD_BYTES:
+            storage.release(self.samples)
+            self._handed_out = 0
+        return samples
 
     def waveform(self, index: int) -> np.ndarray:
         """Clip `index` as float32 (samples,) in [-1, 1)."""
         return audio_io.to_float(self.stored(index))
-
-    def release(self) -> None:
-        """Let the system take back the memory of what was read from a mapped file so far."""
-        storage.release(self.samples)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Clips:
         """The clips at `indices` (integers, repeats allowed, or a boolean mask), in that order."""

@@ -233,5 +233,5 @@ def refuse_shared(training: Clips, others: Mapping[str, Clips]) -> None:
 
 def _content(clips: Clips, index: int) -> bytes | None:
     """A digest of a clip's samples; None for silence, which many recordings may be."""
-    samples = clips.samples[clips.offsets[index] : clips.offsets[index + 1]]
+    samples = clips.stored(index)
     return hashlib.blake2b(samples.tobytes(), digest_size=16).digest() if samples.any() else None

@@ -12,6 +12,8 @@ import numpy as np
 
 COPY_BYTES = 64 << 20
 """Bytes up to which samples are copied: quicker to read, and what they came from can be freed."""
+HELD_BYTES = 32 << 20
+"""Bytes read from a mapped file after which the system may take back their memory."""
 BLOCK_BYTES = 1 << 20
 """Bytes of a file that are read together."""
 

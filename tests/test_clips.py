@@ -89,7 +89,7 @@ def test_a_large_set_stays_in_its_file_and_so_do_its_subsets(tmp_path):
     assert np.shares_memory(subset.samples.sources[0], loaded.samples)
     assert_same(loaded, clips)
     assert_same(subset, clips.subset([2, 0]))
-    subset.release()  # what is read again comes from the file again
+    storage.release(subset.samples)  # what is read again comes from the file again
     assert_same(subset, clips.subset([2, 0]))
 
 

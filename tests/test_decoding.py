@@ -282,8 +282,6 @@ clips = load_folder(Path(sys.argv[1]), audio, cache=Path(sys.argv[2]))
 half = clips.subset(range(0, len(clips), 2))
 for i in range(len(half)):
     half.waveform(i)
-    if i % 100 == 0:
-        half.release()
 print(2 * len(clips.samples) >> 20, peak(resource.RUSAGE_SELF) - before)
 """
     done = subprocess.run(

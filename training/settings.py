@@ -136,7 +136,6 @@ def _window_blocks(clips: Clips, audio: config.AudioSettings) -> Iterator[np.nda
     for first in range(0, len(clips), WINDOW_BLOCK):
         indices = range(first, min(first + WINDOW_BLOCK, len(clips)))
         block = [audio_io.to_int16(prepare_clip(clips.waveform(index), audio)) for index in indices]
-        clips.release()
         yield np.stack(block)
 
 
