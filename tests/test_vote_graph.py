@@ -84,7 +84,7 @@ def test_the_module_answers_as_the_predictor_does(folder):
         found = graph(*map(torch.from_numpy, padded(clips)))
     for ours, theirs in zip(found, expected(predictor, clips), strict=True):
         assert np.abs(ours.numpy() - theirs).max() < 1e-4
-        assert theirs.std(axis=0).max() > 0.01  # the answers do differ
+        assert theirs.std(axis=0).max() > 1e-3  # the answers do differ
 
 
 @pytest.mark.parametrize("kind", ["mfcc", "spectrogram"])
