@@ -476,11 +476,12 @@ def test_the_script_verifies_and_prints_the_table(fsdd_archive_path, tmp_path, m
     monkeypatch.delenv("OTHER_WORDS_DIR", raising=False)
     done = run_script("--data.root", str(tmp_path), "--data.fsdd-archive", str(fsdd_archive_path))
     assert done.returncode == 0 and done.stderr == ""
-    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()[:8]}
+    table = done.stdout.split("\n\n")[0].splitlines()
+    rows = {line.split()[0]: line.split() for line in table}
     assert rows["fsdd"][1:4] == ["3000", "6", "0.36"] and rows["fsdd"][-1] == str(fsdd_archive_path)
     assert "CC BY-SA 4.0" in done.stdout
     assert rows["own"][-3:] == rows["synthetic"][-3:] == ["not", "there", "yet"]
-    assert "3000 clips of 6 speakers, 21.9 minutes, 8000 Hz" in done.stdout
+    assert "3000 clips of 6 speakers, 21.9 minutes, 16000 Hz" in done.stdout
     assert re.search(r"yweweler( +50){10} +500", done.stdout)
 
 

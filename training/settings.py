@@ -17,7 +17,7 @@ import audio_io
 import config
 import dataset_loader
 from audio_feature_extraction import is_cut, prepare_clip
-from corpora import prepared, splits
+from corpora import splits
 from corpora.clips import Clips, concatenate
 from models import registry
 
@@ -163,8 +163,7 @@ def prepare_data(train_settings: TrainSettings) -> TrainingData:
         test["test"] = fsdd.subset(split.test)
     if len(extra):
         aside = dataset_loader.keep_aside(extra, HELD_OUT_FRACTION, train_settings.seed).either
-        doubtful = np.isin(extra.names, sorted(prepared.doubtful(data)))
-        validation.append(extra.subset(np.flatnonzero(aside & ~doubtful)))
+        validation.append(extra.subset(np.flatnonzero(aside)))
         training.append(extra.subset(np.flatnonzero(~aside)))
         repeats.append(_repeats(training[-1], data))
     kept, chosen = concatenate(training), concatenate(validation)
