@@ -9,16 +9,11 @@ Protocols that train go on where they were stopped.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from tqdm import tqdm
-
 import utils
-from corpora.clips import Clips
 from protocols import (
     ablation,
     adaptation,
@@ -33,13 +28,11 @@ from protocols import (
     speakers,
     speech_commands,
     tables,
+    timing,
 )
 from protocols.common import EvaluationSettings, ProtocolReport, about, held_out_clips, trained_on
 from protocols.scoring import ClipResults
 from recognition.predictor import Predictor
-
-TIMED_CLIPS = 60
-"""Clips recognised one by one to take the time: enough for a 95th percentile."""
 
 
 def official(settings: EvaluationSettings) -> ProtocolReport:
@@ -48,7 +41,7 @@ def official(settings: EvaluationSettings) -> ProtocolReport:
     held_out = held_out_clips(settings, predictor)
     recognizer = settings.recognizer(predictor, recording=False)
     results = scoring.recognize_clips(recognizer, held_out.test, held_out.name)
-    scores = official_scores(results) | {"latency_ms": time_clips(predictor, held_out.test)}
+    scores = official_scores(results) | {"latency_ms": timing.time_clips(predictor, held_out.test)}
     groups = {"all": scores["accuracy"], **scores["by_speaker"]}
     vote = scores["accuracy"]["vote"].value
     title = f"{held_out.name}: vote {vote:.2%}, {tables.network_accuracies(scores['accuracy'])}"
@@ -73,30 +66,6 @@ def official_scores(results: ClipResults) -> dict[str, Any]:
         "calibration_error": scoring.calibration_errors(results),
         "classification": tables.class_reports(results),
         "wrong": scoring.wrong_clips(results),
-    }
-
-
-def time_clips(predictor: Predictor, clips: Clips) -> dict[str, float]:
-    """Milliseconds that one clip takes alone, on one thread: median and 95th percentile."""
-    import torch
-
-    chosen = np.linspace(0, len(clips) - 1, min(TIMED_CLIPS, len(clips))).astype(int)
-    waveforms = [clips.waveform(index) for index in chosen]
-    threads, times = torch.get_num_threads(), []
-    torch.set_num_threads(1)
-    try:
-        for waveform in waveforms[:3]:
-            predictor.predict(waveform)
-        for waveform in waveforms:
-            start = time.perf_counter()
-            predictor.predict(waveform)
-            times.append(1000 * (time.perf_counter() - start))
-    finally:
-        torch.set_num_threads(threads)
-    return {
-        "median": float(np.median(times)),
-        "p95": float(np.percentile(times, 95)),
-        "clips": len(times),
     }
 
 
@@ -169,19 +138,9 @@ HELP = "\n".join(
 )
 
 
-class ProgressHandler(logging.Handler):
-    """Prints what the protocols log, above a progress bar where there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one message."""
-        tqdm.write(self.format(record))
-
-
 def run(settings: EvaluationSettings) -> None:
     """Run the protocol, print its tables, write its files."""
-    log = logging.getLogger("protocols")
-    log.handlers = [ProgressHandler()]
-    log.setLevel(logging.INFO)
+    utils.print_log("protocols")
     start = time.perf_counter()
     protocol, _ = PROTOCOLS[settings.protocol]
     report = protocol(settings)

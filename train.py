@@ -35,7 +35,7 @@ from recognition import calibration, ensemble
 from recognition.checkpoint import Checkpoint
 from recognition.predictor import vote
 from training.cached_views import CachedLoader
-from training.data import TrainLoader, compute_thread
+from training.data import TrainLoader, calibration_logits, compute_thread
 from training.feature_cache import FeatureLoader
 from training.run_folder import open_run, stored_settings
 from training.run_log import RunLog
@@ -227,14 +227,11 @@ def calibrate(trainers: dict[str, Trainer]) -> dict[str, Checkpoint]:
     logits: dict[str, np.ndarray] = {}
     for loader in {trainer.loader: None for trainer in trainers.values()}:
         sharing = {name: one for name, one in trainers.items() if one.loader is loader}
-        outputs: dict[str, list[np.ndarray]] = {name: [] for name in sharing}
-        labels = []  # the same of every loader: clips and random numbers are
-        for tempo_augmented, batch_labels in loader.calibration():
-            labels.append(batch_labels.cpu().numpy())
-            for name, trainer in sharing.items():
-                outputs[name].append(trainer.best_logits(tempo_augmented).numpy())
-        logits |= {name: np.concatenate(parts) for name, parts in outputs.items()}
-    targets = np.concatenate(labels)
+        # the targets are the same of every loader: clips and random numbers are
+        more, targets = calibration_logits(
+            loader, {name: one.best_logits for name, one in sharing.items()}
+        )
+        logits |= more
     scales = {name: calibration.fit(values, targets) for name, values in logits.items()}
     posteriors = {
         name: calibration.calibrated(values, *scales[name]) for name, values in logits.items()

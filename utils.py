@@ -10,6 +10,7 @@ import inspect
 import io
 import itertools
 import json
+import logging
 import math
 import os
 import platform
@@ -181,6 +182,23 @@ def _check_sizes(content: object) -> None:
             if count > MAX_VALUES:
                 raise ValueError
             todo += item.values() if isinstance(item, dict) else item
+
+
+class ProgressHandler(logging.Handler):
+    """Prints what is logged, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record))
+
+
+def print_log(name: str) -> None:
+    """Print what the modules below `name` log."""
+    log = logging.getLogger(name)
+    log.handlers = [ProgressHandler()]
+    log.setLevel(logging.INFO)
 
 
 @contextlib.contextmanager

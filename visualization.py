@@ -161,6 +161,46 @@ def plot_confusion(
     return _save(figure, path)
 
 
+def plot_trade_offs(
+    points: Sequence[Mapping[str, Any]],
+    fronts: Mapping[str, Sequence[int]],
+    path: Path | str,
+    title: str,
+    ylabel: str,
+) -> Path:
+    """Accuracy against what it costs, a panel for each cost; a line joins the Pareto front.
+
+    Parameters
+    ----------
+    points : one a network: ``name``, ``accuracy`` (percent) and each cost
+    fronts : cost (``latency_ms``, ``megabytes``) -> indices of the points that none beats in both
+    """
+    labels = {"latency_ms": "ms a clip, one thread", "megabytes": "MB of files"}
+    figure = _figure(6.5 * len(fronts), 5.2, title)
+    (panels,) = figure.subplots(1, len(fronts), squeeze=False)
+    for axes, (cost, front) in zip(panels, fronts.items(), strict=True):
+        edge = [points[index] for index in front]
+        axes.plot(
+            [point[cost] for point in edge],
+            [point["accuracy"] for point in edge],
+            color=PALETTE[2],
+            linewidth=1.4,
+            label="Pareto front",
+        )
+        for index, point in enumerate(points):
+            colour = PALETTE[2] if index in front else PALETTE[6]
+            place = point[cost], point["accuracy"]
+            axes.plot(*place, "o", color=colour)
+            axes.annotate(
+                point["name"], place, (5, 5), textcoords="offset points", fontsize=9, color=colour
+            )
+        axes.set_xscale("log")
+        axes.margins(x=0.15, y=0.1)
+        _tidy(axes, labels.get(cost, cost), ylabel)
+        axes.legend(frameon=False, fontsize=9, loc="lower right")
+    return _save(figure, path)
+
+
 def plot_reliability(panels: Mapping[str, Mapping[str, Any]], path: Path | str, title: str) -> Path:
     """Reliability diagram: accuracy against confidence, a panel for each set of clips.
 

@@ -87,6 +87,8 @@ class EvaluationSettings:
     training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
     models: tuple[str, ...] = ("cnn", "rnn")
     """Networks to train (protocols speaker, augmentation, adapt, audiomnist and cross)."""
+    rnn_features: Literal["encoder", "log_mel", "mfcc", "spectrogram"] = "encoder"
+    """What the BiLSTM listens through in these trainings."""
     speakers: tuple[str, ...] = ("george", "nicolas")
     """FSDD speakers to leave out in turn (protocols augmentation and adapt)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def reject(settings: EvaluationSettings) -> ProtocolReport:
         "stored": predictor.threshold,
         "95 %": metrics.acceptance_threshold(right.score(), ACCEPTED_SHARE),
     }
-    scores = non_digit_scores(settings, recognizer)
+    scores = non_digit_scores(recognizer, non_digit_clips(settings, predictor))
     data = about(settings, predictor) | {
         "thresholds": thresholds,
         "threshold_source": source,
@@ -86,10 +87,10 @@ def digit_results(settings: EvaluationSettings, predictor: Predictor) -> tuple[C
     return scoring.recognize_clips(recognizer, clips, name), name
 
 
-def non_digit_scores(settings: EvaluationSettings, recognizer: Recognizer) -> dict[str, np.ndarray]:
+def non_digit_scores(recognizer: Recognizer, sets: Mapping[str, Clips]) -> dict[str, np.ndarray]:
     """The scores (n,) of each set of non-digits, words heard and not heard, and of all sounds."""
     scores: dict[str, np.ndarray] = {}
-    for name, clips in non_digit_clips(settings, recognizer.predictor).items():
+    for name, clips in sets.items():
         scores[name] = scoring.recognize_clips(recognizer, clips, name).score()
         if name in WORDS:
             apart = words_apart(clips.names, recognizer.predictor)

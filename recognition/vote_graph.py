@@ -136,6 +136,8 @@ class VoteGraph(nn.Module):
         bias = torch.zeros(len(checkpoints), config.N_CLASSES)
         bias[:, config.REJECT] = torch.tensor([item.reject_bias for item in checkpoints.values()])
         self.register_buffer("bias", bias)
+        own_weights = torch.tensor([item.vote_weight for item in checkpoints.values()])
+        self.register_buffer("vote_weights", own_weights[:, None, None])
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         clips = self.prepare(samples, lengths)
@@ -150,5 +152,5 @@ class VoteGraph(nn.Module):
             for number, (way, network) in enumerate(zip(self.ways, self.networks, strict=True))
         ]
         stacked = torch.stack(posteriors)
-        weights = stacked.amax(dim=2, keepdim=True)
+        weights = stacked.amax(dim=2, keepdim=True) * self.vote_weights
         return ((stacked * weights).sum(dim=0) / weights.sum(dim=0), *posteriors)

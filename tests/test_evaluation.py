@@ -19,7 +19,7 @@ import config
 import evaluation
 import utils
 from corpora import download
-from protocols import common, noise, seeds, speakers
+from protocols import common, noise, seeds, speakers, timing
 from protocols.common import EvaluationSettings
 from recognition.predictor import Predictor
 
@@ -121,7 +121,7 @@ def test_timing_leaves_the_threads_as_they_were(make_settings, small_clips):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        evaluation.time_clips(Predictor(make_settings().decision), small_clips)
+        timing.time_clips(Predictor(make_settings().decision), small_clips)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

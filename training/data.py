@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -207,3 +207,26 @@ class TrainLoader:
         for first in range(0, len(windows), EVALUATION_BATCH):
             part = slice(first, first + EVALUATION_BATCH)
             yield (self._waveforms(windows[part]), torch.from_numpy(labels[part]).to(self.device))
+
+
+def calibration_logits(
+    loader: TrainLoader, networks: Mapping[str, Callable[[list[Tensor]], Tensor]]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What networks answer to the clips that confidence and votes are calibrated on.
+
+    Parameters
+    ----------
+    networks : name -> a function from features at every tempo to logits (batch, classes)
+
+    Returns
+    -------
+    logits : name -> float32 (n, classes)
+    targets : int64 (n,) class indices
+    """
+    outputs: dict[str, list[np.ndarray]] = {name: [] for name in networks}
+    targets = []
+    for tempo_augmented, labels in loader.calibration():
+        targets.append(labels.cpu().numpy())
+        for name, network in networks.items():
+            outputs[name].append(network(tempo_augmented).cpu().numpy())
+    return {name: np.concatenate(parts) for name, parts in outputs.items()}, np.concatenate(targets)
