@@ -4,7 +4,7 @@
     python train.py --models cnn --seed 1             one network, another seed
     python train.py --models all                      every network there is
     python train.py --models cnn resnet ensemble      two, their votes weighted on validation
-    python train.py --training.epochs 5               a quick look: better networks stay in place
+    python train.py --quick                           a quick look: better networks stay in place
     python train.py --resume                          go on after a crash or Ctrl-C
     python train.py --init saved_models --data.corpora auto,own --training.epochs 3
         --training.learning-rate 1e-3 --overwrite     adapt to your own voice, in one line
@@ -29,6 +29,7 @@ import torch
 from tqdm import tqdm
 
 import config
+import speech_encoder
 import utils
 from models import counting
 from recognition import calibration, ensemble
@@ -40,7 +41,7 @@ from training.feature_cache import FeatureLoader
 from training.run_folder import open_run, stored_settings
 from training.run_log import RunLog
 from training.saving import check_writable, plan, reason_to_keep_apart, save_networks
-from training.settings import TrainingData, TrainSettings, prepare_data
+from training.settings import TrainingData, TrainSettings, prepare_data, quick
 from training.trainer import Trainer
 
 
@@ -66,6 +67,8 @@ def train(
         ``save_dir`` that can't be written
     """
     started = time.perf_counter()
+    if train_settings.quick:
+        train_settings = quick(train_settings)
     if not train_settings.dry_run:
         check_writable(train_settings.save_dir)
     training_data = training_data or prepare_data(train_settings)
@@ -263,6 +266,10 @@ def provenance(trainer: Trainer) -> dict[str, Any]:
     best = min(trainer.history, key=lambda line: line["validation_loss"])
     train_settings = trainer.train_settings
     settings = stored_settings(train_settings)
+    encoder = {}
+    if trainer.features.kind == "encoder":
+        path = config.program_path(config.ENCODER_FILE)
+        encoder = {"encoder_sha256": speech_encoder.digest(path)}
     settings["data"].pop("fsdd_archive")  # where somebody's copy lies is nobody else's business
     return {
         "corpora": trainer.loader.training_data.corpora,
@@ -275,6 +282,7 @@ def provenance(trainer: Trainer) -> dict[str, Any]:
             "validation_loss": best["validation_loss"],
             "validation_accuracy": best["validation_accuracy"],
         },
+        **encoder,
         **utils.run_record(),
     }
 

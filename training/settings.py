@@ -62,6 +62,8 @@ class TrainSettings:
     """Go on with the last run of the same settings after a crash or Ctrl-C."""
     overwrite: bool = False
     """Replace networks in save-dir also by ones that validate worse or knew fewer corpora."""
+    quick: bool = False
+    """A tenth of the work: fewer epochs, views and synthetic clips; scores are lower."""
     dry_run: bool = False
     """Two batches of one epoch: does everything fit together? Saves into the run folder only."""
 
@@ -84,6 +86,25 @@ class TrainSettings:
         if kind == "encoder":
             return config.encoder_features()
         return dataclasses.replace(self.features, kind=kind)
+
+
+def quick(train_settings: TrainSettings) -> TrainSettings:
+    """The settings with less of all that takes time: what ``--quick`` stands for."""
+    synthetic = config.SyntheticSettings.only(espeak_clips=1500, other_words=1500)
+    return dataclasses.replace(
+        train_settings,
+        synthetic=dataclasses.replace(
+            synthetic,
+            vocabulary=train_settings.synthetic.vocabulary,
+            alternatives=train_settings.synthetic.alternatives,
+        ),
+        training=dataclasses.replace(
+            train_settings.training,
+            epochs=min(6, train_settings.training.epochs),
+            views=min(2, train_settings.training.views),
+            encoder_views=1,
+        ),
+    )
 
 
 @dataclass
