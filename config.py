@@ -197,6 +197,10 @@ def encoder_features() -> FeaturesSettings:
     return FeaturesSettings("encoder", **spectrogram, normalization="none", tempos=(1.0,))
 
 
+PLACES = ("root", "fsdd_archive", "fsdd_url", "more_speakers_dir", "other_words_dir")
+"""Settings of :class:`DataSettings` that say where something lies, and decide no result."""
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """Which recordings, where they lie, and how they are split."""

@@ -270,7 +270,8 @@ def provenance(trainer: Trainer) -> dict[str, Any]:
     if trainer.features.kind == "encoder":
         path = config.program_path(config.ENCODER_FILE)
         encoder = {"encoder_sha256": speech_encoder.digest(path)}
-    settings["data"].pop("fsdd_archive")  # where somebody's copy lies is nobody else's business
+    for place in config.PLACES:  # where somebody's copies lie is nobody else's business
+        settings["data"].pop(place)
     return {
         "corpora": trainer.loader.training_data.corpora,
         "protocol": train_settings.data.split,

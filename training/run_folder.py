@@ -14,7 +14,7 @@ from training.settings import TrainSettings
 
 NOT_STORED = ("resume", "runs_dir", "overwrite")
 """Settings that say which run folder to use, and what happens to networks made before."""
-MAY_DIFFER = ("save_dir", "training.threads", "data.root", "data.fsdd_archive", "data.fsdd_url")
+MAY_DIFFER = ("save_dir", "training.threads", *(f"data.{name}" for name in config.PLACES))
 """Settings that a resumed run may have otherwise: places, and how many threads compute."""
 RENAMED = {
     "data.protocol": "data.split",
