@@ -81,7 +81,7 @@ def fold_key(settings: EvaluationSettings) -> str:
     train_settings = dataclasses.asdict(settings.train_settings())
     for name in ("seed", "save_dir", "runs_dir", "init", "resume", "overwrite", "dry_run"):
         train_settings.pop(name)
-    for name in ("root", "fsdd_archive", "fsdd_url", "test_speaker", "split"):
+    for name in (*config.PLACES, "test_speaker", "split"):
         train_settings["data"].pop(name)
     chain = settings.chain(recording=False)
     facts = [
