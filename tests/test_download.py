@@ -321,7 +321,7 @@ def test_three_first_runs_at_once_share_one_download(server, small_release, tmp_
     assert [run.returncode for run in runs] == [0, 0, 0], outputs
     assert [output for output, _ in outputs] == ["200\n"] * 3
     assert len(server.requests) == (given == "address")
-    assert seen(data) == ["cache", fsdd.FSDD_FOLDER] and seen(data / "cache") == ["fsdd-8000.npz"]
+    assert seen(data) == ["cache", fsdd.FSDD_FOLDER] and seen(data / "cache") == ["fsdd-16000.npz"]
 
 
 def test_an_altered_download_is_named_and_fetched_again_next_time(server, small_release, tmp_path):
