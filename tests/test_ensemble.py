@@ -51,12 +51,11 @@ def test_weights_of_one_change_nothing():
 
 
 def test_the_predictor_votes_with_the_weights_in_the_files(tmp_path):
-    features = config.FeaturesSettings(n_mels=40)
     for name, weight in (("cnn", 1000.0), ("rnn", 0.001)):
-        made = dataclasses.replace(checkpoint(name), vote_weight=weight, features=features)
+        made = dataclasses.replace(checkpoint(name), vote_weight=weight)
         save_checkpoint(tmp_path / f"{name}.pt", made)
     predictor = Predictor(config.DecisionSettings(models_dir=tmp_path))
-    answer = predictor.predict(np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32))
+    answer = predictor.predict(np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32))
     np.testing.assert_allclose(answer.posteriors, answer.predictions["cnn"].posteriors, atol=1e-5)
 
 

@@ -55,7 +55,9 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     speech_encoder.shared_encoder.cache_clear()
     monkeypatch.setattr(config, "ENCODER_FILE", path)
-    save_checkpoint(path.with_name("cnn.pt"), network("cnn", LOG_MEL, vote_threshold=0.6))
+    save_checkpoint(
+        path.with_name("cnn.pt"), network("cnn", LOG_MEL, vote_threshold=0.6, vote_weight=0.4)
+    )
     encoder = dataclasses.replace(config.encoder_features(), encoder_layers=1)
     longer = dataclasses.replace(AUDIO, clip_seconds=1.5)
     save_checkpoint(path.with_name("rnn.pt"), network("rnn", encoder, audio=longer))
@@ -73,7 +75,7 @@ def padded(clips: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def expected(predictor: Predictor, clips: list[np.ndarray]) -> list[np.ndarray]:
     by_name = predictor.posteriors(np.stack([predictor.prepare(clip) for clip in clips]))
-    return [vote(by_name), *by_name.values()]
+    return [vote(by_name, predictor.vote_weights), *by_name.values()]
 
 
 def test_the_module_answers_as_the_predictor_does(folder):
