@@ -25,6 +25,7 @@ from protocols import (
     calibration,
     interference,
     noise,
+    oh,
     recordings,
     rejection,
     scoring,
@@ -146,6 +147,7 @@ PROTOCOLS: dict[str, tuple[Protocol, str]] = {
         "each part of the augmentation off in turn: trains once for each",
     ),
     "formats": (recordings.formats, "the same clips in every file format that people bring"),
+    "oh": (oh.oh, 'what it gains and costs to take "oh" for zero (--decision.oh)'),
     "adapt": (adaptation.adapt, "what three clips a digit of a user's own voice are worth"),
 }
 """Name -> the function that runs the protocol, and a line of help."""

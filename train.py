@@ -239,7 +239,8 @@ def provenance(trainer: Trainer) -> dict[str, Any]:
     best = min(trainer.history, key=lambda line: line["validation_loss"])
     train_settings = trainer.train_settings
     settings = stored_settings(train_settings)
-    settings["data"].pop("fsdd_archive")  # where somebody's copy lies is nobody else's business
+    for name in ("fsdd_archive", "more_speakers_dir", "other_words_dir", "more_strings_dir"):
+        settings["data"].pop(name)  # where somebody's copy lies is nobody else's business
     return {
         "corpora": trainer.loader.training_data.corpora,
         "protocol": train_settings.data.split,

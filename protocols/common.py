@@ -44,6 +44,7 @@ class EvaluationSettings:
         "augmentation",
         "cleaning",
         "adapt",
+        "oh",
     ] = "official"
     """The question to ask; each is described above."""
     clean: Literal["auto", "on", "off"] = "auto"
@@ -65,6 +66,8 @@ class EvaluationSettings:
     """Folder of out-of-vocabulary words, named {word}_{speaker}_{take} (NON_DIGITS_DIR)."""
     noise_dir: Path | None = field(default_factory=lambda: config.from_environment("NOISE_DIR"))
     """Folder of recorded noise that was not used in training (NOISE_DIR)."""
+    oh_recordings: tuple[Path, ...] = ()
+    """Recordings of "oh", or folders with strings/ and digits/ to cut it from (protocol oh)."""
     decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
     cleaning: config.CleaningSettings = field(default_factory=config.CleaningSettings)
     data: config.DataSettings = field(default_factory=config.DataSettings)

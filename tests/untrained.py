@@ -39,6 +39,7 @@ RESULT_KEYS = {
     | {"record", "seconds"},
     "augmentation": {"protocol", "seed", "speakers", "epochs", "models", "off"}
     | {"record", "seconds"},
+    "oh": ABOUT | {"scores"},
     "adapt": {"protocol", "seed", "own_takes", "epochs", "learning_rate", "accuracy"}
     | {"record", "seconds"},
 }
