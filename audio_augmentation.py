@@ -127,7 +127,8 @@ class Augmenter:
         """Turn some digits into negatives: halves of two spliced, or one reversed in time.
 
         Out-of-vocabulary words come from synthesisers only; without this, whatever sounds like a
-        real voice would be a digit. Six and nine are much the same backwards, so they stay.
+        real voice would be a digit. Six, nine and "oh" are much the same backwards, so they stay,
+        as do halves of zero and "oh", which make a zero.
         """
         batch = len(clips)
         rows = self.rows(self.settings.spliced_reversed, batch)
@@ -136,10 +137,11 @@ class Augmenter:
         spliced = torch.cat([clips[rows, :middle], clips[other, middle:]], dim=1)
         is_reversed = self.chosen(0.3, len(rows)) > 0
         made = torch.where(is_reversed, clips[rows].flip(1), spliced)
+        ends = labels.masked_fill(labels == config.OH, 0)
         same = torch.where(
             is_reversed.squeeze(1),
-            (labels[rows] == 6) | (labels[rows] == 9),
-            labels[rows] == labels[other],
+            torch.isin(labels[rows], torch.tensor((6, 9, config.OH), device=labels.device)),
+            ends[rows] == ends[other],
         )
         rows, made = rows[~same], made[~same]
         return (clips.index_copy(0, rows, made), labels.index_fill(0, rows, config.REJECT))

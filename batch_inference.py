@@ -148,6 +148,7 @@ def fingerprint(settings: BatchSettings) -> Row:
         "clean": settings.clean,
         "cleaning": dataclasses.asdict(settings.cleaning),
         "threshold": settings.decision.threshold,
+        "oh": settings.decision.oh,
         "models": [[str(path), facts.st_size, facts.st_mtime_ns] for path, facts in models],
     }
 

@@ -27,7 +27,12 @@ ALTERNATIVE_NAMES = {"oh": 0, "nought": 0, "fife": 5, "niner": 9}
 """Other words for digits, and the label of each."""
 REJECT = len(DIGITS)
 """Class index of "no digit": other words, noise, silence. The network's eleventh output."""
-N_CLASSES = len(DIGITS) + 1
+N_ANSWERS = len(DIGITS) + 1
+"""Classes that an answer is one of: the digits and "no digit"."""
+OH = N_ANSWERS
+"""Class index of "oh", which is zero or no digit, as ``decision.oh`` asks; the twelfth output."""
+N_CLASSES = N_ANSWERS + 1
+"""Outputs of the networks that are trained now; earlier ones lack "oh"."""
 
 DISPLAY_NAMES = {
     "bcresnet": "BC-ResNet",
@@ -197,7 +202,14 @@ def encoder_features() -> FeaturesSettings:
     return FeaturesSettings("encoder", **spectrogram, normalization="none", tempos=(1.0,))
 
 
-PLACES = ("root", "fsdd_archive", "fsdd_url", "more_speakers_dir", "other_words_dir")
+PLACES = (
+    "root",
+    "fsdd_archive",
+    "fsdd_url",
+    "more_speakers_dir",
+    "other_words_dir",
+    "more_strings_dir",
+)
 """Settings of :class:`DataSettings` that say where something lies, and decide no result."""
 
 
@@ -222,6 +234,8 @@ class DataSettings:
     """Folder with prepared digits of more speakers (environment: MORE_SPEAKERS_DIR)."""
     other_words_dir: Path | None = _environment_field("OTHER_WORDS_DIR")
     """Folder with prepared other words (environment: OTHER_WORDS_DIR)."""
+    more_strings_dir: Path | None = _environment_field("MORE_STRINGS_DIR")
+    """Folder with prepared strings of digits, which "oh" is cut from (MORE_STRINGS_DIR)."""
     split: Literal["official", "speaker", "random"] = "official"
     """official: takes 0-4 are the test; speaker: one left out; random: 80/20, to compare only."""
     test_speaker: str = "george"
@@ -269,7 +283,7 @@ class SyntheticSettings:
     """Which words: CMUdict's to train with, a tenth of it kept aside, or the protocol's."""
     foreign_digits: int = 300
     """Digits of other languages by eSpeak NG, also "no digit"."""
-    alternatives: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = tuple(ALTERNATIVE_NAMES)
     """Other names that speakers give to some digits: oh, nought, fife, niner."""
 
     @classmethod
@@ -278,7 +292,7 @@ class SyntheticSettings:
         counts: dict[str, Any] = {
             item.name: 0 for item in dataclasses.fields(cls) if item.type == "int"
         }
-        return cls(**counts | clips)
+        return cls(**counts | {"alternatives": ()} | clips)
 
     def __post_init__(self) -> None:
         _within(
@@ -501,6 +515,8 @@ class DecisionSettings:
     """Folder with the trained networks, one .pt file each; or the file of one network."""
     threshold: float | None = None
     """Confidence below which the answer is "no digit"; by default the one in the model files."""
+    oh: bool = False
+    """Take "oh" for zero; off, it is "no digit", as the letter and the cry of surprise are."""
 
     def __post_init__(self) -> None:
         _within(self, 0, 1, "threshold")

@@ -25,6 +25,7 @@ from corpora.splits import (
     KeptAside,
     Split,
     keep_aside,
+    label_oh,
     make_split,
     official_split,
     random_split,
@@ -235,7 +236,7 @@ def run(settings: LoaderSettings) -> None:
             places[name] = corpus.place(request)
     print(overview(corpora.values(), places, loaded))
     for name, clips in loaded.items():
-        print(f"\n{name}: {corpora[name].about}\n{describe(clips)}")
+        print(f"\n{name}: {corpora[name].about}\n{describe(label_oh(clips))}")
 
 
 def overview(
@@ -265,9 +266,9 @@ def label_table(sets: Mapping[str, Clips]) -> str:
             counts = np.bincount(clips.labels[chosen], minlength=config.N_CLASSES)
             speakers = len(np.unique(clips.speakers[chosen]))
             rows.append([f"{corpus}, {name}", *map(str, counts), str(speakers)])
-    heads = ["corpus", *config.DIGITS, "non-digit", "speakers"]
+    heads = ["corpus", *config.DIGITS, "non-digit", "oh", "speakers"]
     width = max(len(row[0]) for row in [heads, *rows])
-    columns = [f"<{width}", *[">6"] * len(config.DIGITS), ">11", ">10"]
+    columns = [f"<{width}", *[">6"] * len(config.DIGITS), ">11", ">6", ">10"]
     return "\n".join(
         "".join(format(cell, column) for cell, column in zip(row, columns, strict=True))
         for row in [heads, *rows]
@@ -277,7 +278,7 @@ def label_table(sets: Mapping[str, Clips]) -> str:
 def report_labels(training: Clips, validation: Clips) -> None:
     """Print what will be learned; loud where a digit is missing in training, or a class in both."""
     print(label_table({"training": training, "validation": validation}), flush=True)
-    names = [*config.DIGITS, "non-digits"]
+    names = [*config.DIGITS, "non-digits", "oh"]
     trained, chosen = set(training.labels.tolist()), set(validation.labels.tolist())
     for label in sorted(set(range(config.REJECT)) - trained):
         _shout(
@@ -308,7 +309,7 @@ def describe(clips: Clips) -> str:
             f"{function(values[chosen]):11.2f}" for _, function, values in quantities
         )
 
-    heads = [config.DIGITS[label] if label < config.REJECT else "other" for label in labels]
+    heads = [[*config.DIGITS, "other", "oh"][label] for label in labels]
     header = " " * width + "".join(f"{head:>5}" for head in [*heads, "all"])
     rows = [header + "".join(f"{name:>11}" for name, _, _ in quantities)]
     if len(speakers) <= MAX_ROWS:

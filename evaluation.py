@@ -21,6 +21,7 @@ from protocols import (
     corpora_splits,
     interference,
     noise,
+    oh,
     recordings,
     rejection,
     scoring,
@@ -117,6 +118,7 @@ PROTOCOLS: dict[str, tuple[Protocol, str]] = {
         "each part of the augmentation off in turn: trains once for each",
     ),
     "formats": (recordings.formats, "the same clips in every file format that people bring"),
+    "oh": (oh.oh, 'what it gains and costs to take "oh" for zero (--decision.oh)'),
     "adapt": (adaptation.adapt, "what three clips a digit of a user's own voice are worth"),
     "audiomnist": (
         corpora_splits.audiomnist,

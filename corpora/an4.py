@@ -9,11 +9,17 @@ archive is cut to the same samples again.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
+import config
 from corpora import archives, prepared, sources
-from corpora.clips import Clips
+from corpora.clips import Clips, concatenate
 from corpora.download import Expected
 from corpora.prepared import DIGITS, WORDS, Part
 from corpora.registry import Request, register
+from corpora.spoken_oh import spoken_oh
 
 PARTS = (
     Part(DIGITS, "an4", 1557),
@@ -47,5 +53,26 @@ def fetch(request: Request) -> None:
     megabytes=60,
 )
 def load(request: Request) -> Clips:
-    """The parts of AN4 that are there."""
-    return prepared.load("an4", PARTS, request)
+    """The parts of AN4 that are there, and "oh" (labelled 0) where the strings are there too."""
+    clips = prepared.load("an4", PARTS, request)
+    strings = strings_folder(request.data)
+    digits = prepared.find_parts(request.data, PARTS).get(PARTS[0])
+    if strings is None or digits is None:
+        return clips
+    ohs = spoken_oh(strings, digits, request.audio.sample_rate)
+    ohs.corpus = np.full(len(ohs), "an4")  # one corpus, so that a speaker stays on one side
+    return concatenate([clips, ohs])
+
+
+def strings_folder(data: config.DataSettings) -> Path | None:
+    """Where AN4's whole strings lie; None where they are not there.
+
+    Raises
+    ------
+    UserError : the folder that is named isn't there
+    """
+    named = data.more_strings_dir
+    if named is not None and not named.is_dir():
+        raise config.UserError(f"{named}: no such folder (MORE_STRINGS_DIR names it)")
+    folder = (named or data.root / "more_strings") / "an4"
+    return folder if folder.is_dir() else None

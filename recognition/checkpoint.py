@@ -49,6 +49,11 @@ class Checkpoint:
     vote_weight: float = 1.0
     record: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def knows_oh(self) -> bool:
+        """Whether the network has an output for "oh"; those of earlier versions haven't."""
+        return self.arguments.get("n_classes") == config.N_CLASSES
+
     def network(self) -> tuple[FrontEnd, nn.Module]:
         """The front end and the network, in evaluation mode, on the CPU."""
         front_end = FrontEnd(self.features, self.audio.sample_rate)
@@ -143,9 +148,12 @@ def fits(value: object, hint: Any) -> bool:
 
 
 def check_values(checkpoint: Checkpoint) -> None:
-    """Refuse labels, calibration and record that no training gives."""
+    """Refuse labels, outputs, calibration and record that no training gives."""
     if checkpoint.labels != config.DIGITS:
         raise config.UserError("its labels are not the ten digits")
+    outputs = checkpoint.arguments.get("n_classes", config.N_ANSWERS)
+    if not fits(outputs, int) or outputs not in (config.N_ANSWERS, config.N_CLASSES):
+        raise config.UserError(f"its n_classes is {shown(outputs)}")
     for name, low, high in (
         ("temperature", 1e-3, 1e3),
         ("reject_bias", -1e3, 1e3),

@@ -14,6 +14,7 @@ from torch import Tensor
 import audio_io
 import config
 from audio_feature_extraction import mean_logits, prepare_clip
+from models.oh import fold_oh
 from recognition import calibration
 from recognition.checkpoint import load_checkpoint
 
@@ -89,7 +90,7 @@ class Predictor:
 
     Raises
     ------
-    UserError : no network there, or an unreadable one
+    UserError : no network there, or an unreadable one; "oh" asked for, and none knows it
     """
 
     def __init__(
@@ -103,10 +104,21 @@ class Predictor:
             files = [folder / f"{name}.pt" for name in names]
         self.checkpoints = {path.stem: load_checkpoint(path) for path in files}
         self.names = list(self.checkpoints)
+        self.oh = settings.oh
+        if self.oh and not (config.DecisionSettings.oh or self.knows_oh):
+            raise config.UserError(
+                f'decision.oh: no network in {settings.models_dir} was trained to hear "oh"; '
+                "make some that are with: python train.py"
+            )
         self.audio = widest_audio([item.audio for item in self.checkpoints.values()])
         self.networks = {name: item.network() for name, item in self.checkpoints.items()}
         self.vote_weights = {name: item.vote_weight for name, item in self.checkpoints.items()}
         self.threshold = self._threshold() if settings.threshold is None else settings.threshold
+
+    @property
+    def knows_oh(self) -> bool:
+        """Whether any of the networks tells "oh" from other words."""
+        return any(item.knows_oh for item in self.checkpoints.values())
 
     def _threshold(self) -> float:
         first = self.checkpoints[self.names[0]]
@@ -118,7 +130,10 @@ class Predictor:
 
     @torch.inference_mode()
     def logits(self, clips: np.ndarray) -> dict[str, Tensor]:
-        """Each network's logits, float32 (batch, 11), for prepared clips (batch, clip_samples)."""
+        """Each network's logits, float32 (batch, 11), for prepared clips (batch, clip_samples).
+
+        "Oh" is in them already what ``decision.oh`` makes of it.
+        """
         logits: dict[str, list[Tensor]] = {name: [] for name in self.names}
         own = {audio: self._at(audio, clips) for audio in self._audios()}
         for first in range(0, len(clips), BATCH):
@@ -128,7 +143,8 @@ class Predictor:
                 if (audio, front_end.settings) not in features:
                     batch = torch.from_numpy(own[audio][first : first + BATCH])
                     features[audio, front_end.settings] = front_end.tempo_augmented(batch)
-                logits[name].append(mean_logits(network, features[audio, front_end.settings]))
+                outputs = mean_logits(network, features[audio, front_end.settings])
+                logits[name].append(fold_oh(outputs, self.oh))
         return {name: torch.cat(parts) for name, parts in logits.items()}
 
     def _audios(self) -> set[config.AudioSettings]:

@@ -153,6 +153,20 @@ def test_spliced_and_reversed_words_are_no_digit_but_a_reversed_six_stays_six():
     assert torch.equal(changed[~negative], clips[~negative])
 
 
+def test_oh_backwards_is_oh_and_halves_of_zero_and_oh_are_no_negatives():
+    clips, _ = batch(300)
+    clips *= torch.linspace(1, 2, RATE)
+    augmenter = Augmenter(dataclasses.replace(OFF, spliced_reversed=1.0), RATE)
+    ohs = torch.full((300,), config.OH)
+    same, labels = augmenter.spliced_or_reversed(clips, ohs)
+    assert torch.equal(same, clips) and torch.equal(labels, ohs)
+    mixed = torch.where(torch.arange(300) % 2 > 0, config.OH, 0)
+    changed, labels = augmenter.spliced_or_reversed(clips, mixed)
+    negative = labels == config.REJECT
+    assert 0 < negative.float().mean() < 0.3 and (mixed[negative] == 0).all()  # zeros backwards
+    assert torch.equal(changed[~negative], clips[~negative])
+
+
 def test_removed_speech_becomes_no_digit():
     settings = dataclasses.replace(OFF, non_speech=1.0)
     _, labels = Augmenter(settings, RATE).waveforms(*batch())

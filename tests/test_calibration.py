@@ -12,7 +12,7 @@ from recognition import calibration
 def draw(temperature: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
     """Logits `temperature` times too large, with targets drawn from the true posteriors."""
     random = np.random.default_rng(0)
-    logits = random.normal(0, 2, (count, config.N_CLASSES))
+    logits = random.normal(0, 2, (count, config.N_ANSWERS))
     cumulated = calibration.softmax(logits).cumsum(axis=1)
     targets = (random.random((count, 1)) > cumulated).sum(axis=1)
     return logits * temperature, targets

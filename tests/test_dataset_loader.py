@@ -408,7 +408,7 @@ def test_the_labels_are_printed_and_a_missing_class_is_loud(small_clips, capsys)
     dataset_loader.report_labels(training, training.subset(training.labels != 3))
     printed = capsys.readouterr()
     table = [line.split() for line in printed.out.splitlines()]
-    assert table[1] == ["small,", "training", *["20"] * 7, "0", "20", "20", "0", "2"]
+    assert table[1] == ["small,", "training", *["20"] * 7, "0", "20", "20", "0", "0", "2"]
     assert table[2][5] == "0"
     assert "!!! NO CLIP OF 7 TO TRAIN ON" in printed.err
     assert "!!! VALIDATION LACKS 3:" in printed.err

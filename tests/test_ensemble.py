@@ -12,7 +12,7 @@ from recognition.checkpoint import load_checkpoint, save_checkpoint
 from recognition.predictor import Predictor, vote
 from training.settings import TrainSettings
 
-TARGETS = np.arange(200) % config.N_CLASSES
+TARGETS = np.arange(200) % config.N_ANSWERS
 
 
 def posteriors(error_rate: float, seed: int) -> np.ndarray:
@@ -20,7 +20,7 @@ def posteriors(error_rate: float, seed: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     wrong = random.random(len(TARGETS)) < error_rate
     said = np.where(wrong, (TARGETS + random.integers(1, 11, len(TARGETS))) % 11, TARGETS)
-    values = np.full((len(TARGETS), config.N_CLASSES), 0.02)
+    values = np.full((len(TARGETS), config.N_ANSWERS), 0.02)
     values[np.arange(len(TARGETS)), said] = 0.8
     return values
 
@@ -41,7 +41,7 @@ def test_a_weighted_vote_loses_no_more_than_an_equal_one():
 
 
 def test_no_validation_clips_give_equal_weights():
-    nothing = np.zeros((0, config.N_CLASSES))
+    nothing = np.zeros((0, config.N_ANSWERS))
     assert ensemble.fit_weights({"a": nothing, "b": nothing}, TARGETS[:0]) == {"a": 0.5, "b": 0.5}
 
 

@@ -78,7 +78,7 @@ def test_every_front_end_goes_into_every_network_that_can_take_it(name, kind):
 @pytest.mark.parametrize("frames", [26, 150])
 def test_features_of_any_size_give_eleven_logits(name, rows, frames):
     network = registry.create_model(name, rows).eval()
-    assert network(torch.randn(3, rows, frames)).shape == (3, config.N_CLASSES)
+    assert network(torch.randn(3, rows, frames)).shape == (3, config.N_ANSWERS)
 
 
 @pytest.mark.parametrize("name", NAMES)

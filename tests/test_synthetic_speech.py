@@ -211,7 +211,8 @@ def test_oh_is_said_only_if_asked_for(small):
     asked = config.SyntheticSettings.only(espeak_clips=300, alternatives=("oh",))
     clips = synthetic.synthesize(asked, seed=1, sample_rate=8000)
     zeros = clips.names[clips.labels == 0]
-    assert 0 < sum(name.startswith("oh_") for name in zeros) < len(zeros)
+    said = sum(name.startswith("oh_") for name in zeros)
+    assert said == round(synthetic.OH_SHARE * 300) and len(zeros) == 30 + said
 
 
 def test_other_names_carry_the_label_of_their_digit_and_stand_in_the_clips_name():
@@ -226,7 +227,9 @@ def test_other_names_carry_the_label_of_their_digit_and_stand_in_the_clips_name(
             label for word, label in zip(said, clips.labels.tolist(), strict=True) if word == name
         }
         assert labels == {digit}, name
-    assert np.bincount(clips.labels).tolist() == [40] * 10
+    ohs = said.count("oh")
+    assert ohs == 2 * round(synthetic.OH_SHARE * 200)
+    assert np.bincount(clips.labels).tolist() == [40 + ohs] + [40] * 9
 
 
 def test_an_unknown_other_name_is_refused():

@@ -44,6 +44,7 @@ RESULT_KEYS = {
     "speech_commands": ABOUT | {"cleaning", "test", "validation", "trained_on_corpus"},
     "cross": {"protocol", "seed", "train_on", "test_on", "clips", "accuracy", "by_corpus"}
     | {"by_speaker", "no_digit", "vote_gain", "record", "seconds"},
+    "oh": ABOUT | {"scores"},
     "adapt": {"protocol", "seed", "own_takes", "epochs", "learning_rate", "accuracy"}
     | {"record", "seconds"},
 }

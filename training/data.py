@@ -24,6 +24,7 @@ import dataset_loader
 from audio_augmentation import Augmenter
 from audio_feature_extraction import FrontEnd
 from corpora import storage
+from models.oh import fold_labels
 from training.settings import TrainingData, TrainSettings
 
 PREFETCH = 4
@@ -82,6 +83,11 @@ def prefetch(
     finally:
         for rest in begun:
             rest.cancel()
+
+
+def answers(labels: Tensor) -> Tensor:
+    """The right answers by labels, int64 (batch,): "oh" is what it is by default."""
+    return fold_labels(labels, config.DecisionSettings.oh)
 
 
 class TrainLoader:
@@ -182,9 +188,9 @@ class TrainLoader:
         return torch.from_numpy(audio_io.to_float(windows)).to(self.device)
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Unaugmented validation clips: features and int64 (batch,) class indices."""
+        """Unaugmented validation clips: features and int64 (batch,) class indices of answers."""
         for clips, labels in self._validation_clips():
-            yield self.front_end(clips), labels
+            yield self.front_end(clips), answers(labels)
 
     def calibration(self) -> Iterator[tuple[list[Tensor], Tensor]]:
         """Validation clips with the test-time augmentation of recognition, and their labels.
@@ -198,9 +204,9 @@ class TrainLoader:
         milder = dataclasses.replace(settings, snr_db=(low, max(low, settings.snr_db[1])))
         augmenter = self._augmenter(milder)
         for clips, labels in self._validation_clips():
-            yield self.front_end.tempo_augmented(clips), labels
+            yield self.front_end.tempo_augmented(clips), answers(labels)
             noisy, labels = augmenter.waveforms(clips, labels)
-            yield self.front_end.tempo_augmented(noisy), labels
+            yield self.front_end.tempo_augmented(noisy), answers(labels)
 
     def _validation_clips(self) -> Iterator[tuple[Tensor, Tensor]]:
         windows, labels = self.training_data.validation, self.training_data.validation_labels

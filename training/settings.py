@@ -175,6 +175,7 @@ def prepare_data(train_settings: TrainSettings) -> TrainingData:
     fsdd, extra, corpora = dataset_loader.load_training_clips(
         data, train_settings.audio, train_settings.synthetic, train_settings.seed
     )
+    extra = splits.label_oh(extra)
     training, validation, repeats, test = [], [], [], {}
     if fsdd is not None:
         split = dataset_loader.make_split(fsdd, data, train_settings.seed)

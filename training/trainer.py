@@ -18,6 +18,7 @@ import utils
 from audio_feature_extraction import mean_logits
 from models import registry
 from models.blocks import Dropout
+from models.oh import fold_oh, grown
 from recognition.checkpoint import load_checkpoint
 from training.data import TrainLoader
 from training.optimizers import make_optimizers
@@ -79,7 +80,7 @@ class Trainer:
                 "--init out or give the same settings"
             )
         try:
-            self.network.load_state_dict(checkpoint.weights)
+            self.network.load_state_dict(grown(checkpoint.weights, self.network.state_dict()))
         except RuntimeError:
             raise config.UserError(
                 f"{path} has another size; give the same --model settings"
@@ -185,7 +186,7 @@ class Trainer:
         """Loss and accuracy of the averaged weights."""
         network, loss, correct, total = self.average.module.eval(), 0.0, 0, 0
         for features, labels in validation:
-            logits = network(features).float()
+            logits = fold_oh(network(features).float(), config.DecisionSettings.oh)
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
             correct += int((logits.argmax(1) == labels).sum())
             total += len(labels)
@@ -193,10 +194,11 @@ class Trainer:
 
     @torch.inference_mode()
     def best_logits(self, tempo_augmented: list[Tensor]) -> Tensor:
-        """The best weights' logits, float32 (batch, classes), averaged over the tempos."""
+        """The best weights' logits, float32 (batch, 11), averaged over the tempos."""
         network = self._new_network()
         network.load_state_dict(self.best)
-        return mean_logits(network.eval(), tempo_augmented).cpu()
+        logits = mean_logits(network.eval(), tempo_augmented)
+        return fold_oh(logits, config.DecisionSettings.oh).cpu()
 
     @property
     def state_path(self) -> Path:
