@@ -283,6 +283,7 @@ def provenance(trainer: Trainer) -> dict[str, Any]:
             "validation_loss": best["validation_loss"],
             "validation_accuracy": best["validation_accuracy"],
         },
+        "words_heard": list(trainer.loader.training_data.words_heard),
         **encoder,
         **utils.run_record(),
     }

@@ -88,7 +88,11 @@ def share(results: dict[str, ClipResults], test: Any) -> dict[str, Proportion]:
 
 def oh_clips(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Clips]:
     """Sets of clips that say "oh", by where they come from; none of them was trained on."""
-    sets = {"synthetic oh": says_oh(synthetic_speakers(settings, predictor, SYNTHETIC))}
+    sets = {
+        "synthetic oh": says_oh(
+            synthetic_speakers(settings, predictor.audio.sample_rate, SYNTHETIC)
+        )
+    }
     spoken = an4_kept_aside(settings, predictor)
     if spoken is not None:
         sets["oh, AN4 speakers kept aside"] = says_oh(spoken)

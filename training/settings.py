@@ -127,6 +127,8 @@ class TrainingData:
     """int64 (n,); how often an epoch shows each training clip; None is once."""
     cut: int = 0
     """Clips longer than the window, of which the loudest part is used."""
+    words_heard: tuple[str, ...] = ()
+    """The other words among the training clips, in lower case."""
 
 
 def window(clips: Clips, audio: config.AudioSettings, folder: Path | None = None) -> np.ndarray:
@@ -210,7 +212,14 @@ def prepare_data(train_settings: TrainSettings) -> TrainingData:
         kept.corpus,
         np.concatenate(repeats),
         cut,
+        words_heard(kept),
     )
+
+
+def words_heard(clips: Clips) -> tuple[str, ...]:
+    """The words that clips of non-digits say; a clip's name begins with its word."""
+    names = clips.names[clips.labels == config.REJECT]
+    return tuple(sorted({str(name).split("_")[0].lower() for name in names}))
 
 
 def _repeats(clips: Clips, data: config.DataSettings) -> np.ndarray:
