@@ -72,6 +72,8 @@ def words(tones: Path, out: Path, *more: str) -> list[str]:
         "0",
         "--training.learning-rate",
         "0.01",
+        "--rnn-features",
+        "log_mel",  # the encoder takes its time; test_encoder_frames.py trains through it
         *more,
     ]
 
@@ -337,7 +339,7 @@ def test_resuming_counts_the_epochs_without_improvement_on(tones, tmp_path):
     """Also with a state that calls them "stale", as earlier versions did."""
     settings = train_settings(tones, tmp_path, "--training.epochs", "2", "--models", "cnn")
     run_folder = Path(train(settings)["folder"])
-    trainer = Trainer("cnn", settings, TrainLoader(settings, prepare_data(settings)), run_folder)
+    trainer = cnn_trainer(settings, run_folder)
     state = torch.load(trainer.state_path, weights_only=True)
     for name in ("epochs_without_improvement", "stale"):
         state.pop("epochs_without_improvement", None)
@@ -345,6 +347,11 @@ def test_resuming_counts_the_epochs_without_improvement_on(tones, tmp_path):
         trainer.epochs_without_improvement = 0
         trainer.load_state()
         assert trainer.epochs_without_improvement == 7
+
+
+def cnn_trainer(settings: TrainSettings, run_folder: Path) -> Trainer:
+    loader = TrainLoader(settings, prepare_data(settings), settings.front_end("cnn"))
+    return Trainer("cnn", settings, loader, run_folder)
 
 
 def damaged_states(state: dict) -> dict[str, bytes]:
@@ -368,7 +375,7 @@ def damaged_states(state: dict) -> dict[str, bytes]:
 def test_resuming_from_a_damaged_state_is_one_line(tones, tmp_path):
     settings = train_settings(tones, tmp_path, "--training.epochs", "1", "--models", "cnn")
     run_folder = Path(train(settings)["folder"])
-    trainer = Trainer("cnn", settings, TrainLoader(settings, prepare_data(settings)), run_folder)
+    trainer = cnn_trainer(settings, run_folder)
     path = trainer.state_path
     for name, content in damaged_states(torch.load(path, weights_only=True)).items():
         path.write_bytes(content)
