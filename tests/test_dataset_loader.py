@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -476,12 +477,25 @@ def test_the_script_verifies_and_prints_the_table(fsdd_archive_path, tmp_path, m
     monkeypatch.delenv("OTHER_WORDS_DIR", raising=False)
     done = run_script("--data.root", str(tmp_path), "--data.fsdd-archive", str(fsdd_archive_path))
     assert done.returncode == 0 and done.stderr == ""
-    rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()[:8]}
+    table = done.stdout.partition("\n\n")[0].splitlines()
+    rows = {line.split()[0]: line.split() for line in table}
     assert rows["fsdd"][1:4] == ["3000", "6", "0.36"] and rows["fsdd"][-1] == str(fsdd_archive_path)
     assert "CC BY-SA 4.0" in done.stdout
     assert rows["own"][-3:] == rows["synthetic"][-3:] == ["not", "there", "yet"]
-    assert "3000 clips of 6 speakers, 21.9 minutes, 8000 Hz" in done.stdout
+    assert "3000 clips of 6 speakers, 21.9 minutes, 16000 Hz" in done.stdout
     assert re.search(r"yweweler( +50){10} +500", done.stdout)
+
+
+def test_the_script_tells_other_programs_the_same(fsdd_archive_path, tmp_path, monkeypatch):
+    monkeypatch.delenv("MORE_SPEAKERS_DIR", raising=False)
+    monkeypatch.delenv("OTHER_WORDS_DIR", raising=False)
+    words = ("--data.root", str(tmp_path), "--data.fsdd-archive", str(fsdd_archive_path))
+    done = run_script("--json", *words)
+    facts = {item["corpus"]: item for item in json.loads(done.stdout)["corpora"]}
+    fsdd = {"clips": 3000, "digits": 3000, "non_digits": 0, "speakers": 6}
+    assert fsdd.items() <= facts["fsdd"].items() and round(facts["fsdd"]["hours"], 2) == 0.36
+    assert facts["fsdd"]["place"] == str(fsdd_archive_path) and facts["fsdd"]["licence"]
+    assert facts["own"]["clips"] is facts["own"]["place"] is None
 
 
 def test_the_script_ends_with_one_line_on_a_truncated_archive(tmp_path):
