@@ -10,9 +10,8 @@ archive: these clips, and all else below ``speech_commands_v0.02`` for its own p
 from __future__ import annotations
 
 import functools
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-import config
 from corpora import archives, cuts, download, layouts, prepared, sources
 from corpora.clips import Clips
 from corpora.prepared import DIGITS, WORDS, Part
@@ -21,8 +20,6 @@ from corpora.registry import Request, register
 PARTS = (Part(DIGITS, "speech_commands", 1141), Part(WORDS, "speech_commands", 924))
 FOLDER = "speech_commands_v0.02"
 """The whole archive, unpacked, below ``data.root``."""
-LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
-"""The official lists; what is in none of them trains."""
 TABLE = sources.TABLES / "speech_commands_cuts.txt"
 
 
@@ -60,23 +57,6 @@ SOURCE = sources.Source(
 def fetch(request: Request) -> None:
     """Fetch the archive, keep all of it unpacked, and take the clips that are trained on."""
     sources.fetch([SOURCE], request.data, unpacked=FOLDER)
-
-
-def official_part(folder: Path) -> dict[str, str]:
-    """ "validation" or "test" for each recording, as "word/file.wav", in the official lists.
-
-    Raises
-    ------
-    UserError : a list is missing
-    """
-    parts = {}
-    for part, name in LISTS.items():
-        try:
-            text = (folder / name).read_text(encoding="utf-8")
-        except OSError as error:
-            raise config.UserError(f"{folder / name}: {error.strerror or error}") from None
-        parts.update(dict.fromkeys(text.split(), part))
-    return parts
 
 
 @register(

@@ -28,7 +28,7 @@ from corpora.registry import Request
 from dataset_loader import load_folder, load_fsdd, load_noise, load_training_clips
 
 ROOT = Path(__file__).parent.parent
-AUDIO = config.AudioSettings()
+AUDIO = config.AudioSettings(sample_rate=RATE)
 NOWHERE = "http://127.0.0.1:1/v1.0.10.zip"
 FEW_VOICES = config.SyntheticSettings.only(espeak_clips=20, other_words=4)
 

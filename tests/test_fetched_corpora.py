@@ -278,18 +278,11 @@ def test_speech_commands_is_fetched_with_its_lists_and_backgrounds(
     for i, wanted in enumerate(samples.values()):
         assert np.array_equal(audio_io.to_int16(clips.waveform(i)), wanted)
     whole = request_.data.root / speech_commands.FOLDER
-    assert speech_commands.official_part(whole) == {
-        "zero/0a2b400e_nohash_1.wav": "validation",
-        "right/0a2b400e_nohash_0.wav": "test",
-    }
+    assert (whole / "validation_list.txt").read_bytes() == members["./validation_list.txt"]
+    assert (whole / "testing_list.txt").read_bytes() == members["./testing_list.txt"]
     assert len(dataset_loader.load_noise(whole / "_background_noise_", 16000)) == 1
     assert len(dataset_loader.load_folder(whole, request_.audio)) == 6
     assert not (request_.data.root / speech_commands.SOURCE.file).exists()
-
-
-def test_a_speech_commands_folder_without_its_lists_is_told(tmp_path):
-    with pytest.raises(config.UserError, match=r"validation_list.txt: No such file"):
-        speech_commands.official_part(tmp_path)
 
 
 def test_only_files_of_the_clips_that_are_trained_on_are_looked_at():
