@@ -248,7 +248,7 @@ def make_onnx(predictor: Predictor) -> bytes:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            VoteGraph(predictor.checkpoints).eval(),
+            VoteGraph(predictor.checkpoints, predictor.oh).eval(),
             inputs,
             dynamo=True,
             opset_version=OPSET,
@@ -269,6 +269,7 @@ def onnx_metadata(predictor: Predictor) -> dict[str, str]:
         "sample_rate": predictor.audio.sample_rate,
         "clip_seconds": predictor.audio.clip_seconds,
         "threshold": predictor.threshold,
+        "oh": predictor.oh,
         "thresholds": {name: item.threshold for name, item in checkpoints.items()},
         "networks": predictor.names,
         "licence": "MIT",

@@ -29,9 +29,9 @@ def fold_oh(logits: Tensor, as_zero: bool) -> Tensor:
     if logits.shape[-1] <= config.OH:
         return logits
     target = 0 if as_zero else config.REJECT
-    folded = logits[..., : config.OH].clone()
-    folded[..., target] = torch.logaddexp(folded[..., target], logits[..., config.OH])
-    return folded
+    pair = torch.stack((logits[..., target], logits[..., config.OH]), dim=-1)
+    both = pair.logsumexp(dim=-1, keepdim=True)  # logaddexp overflows in ONNX
+    return torch.cat((logits[..., :target], both, logits[..., target + 1 : config.OH]), dim=-1)
 
 
 def fold_labels(labels: Tensor, as_zero: bool) -> Tensor:

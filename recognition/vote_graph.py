@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import config
 import speech_encoder
 from audio_feature_extraction import LEVEL_FRAME_S, FrontEnd, mean_logits, warp, whisper_log_mel
+from models.oh import fold_oh
 from recognition.checkpoint import Checkpoint
 from recognition.predictor import widest_audio
 
@@ -111,14 +112,18 @@ class VoteGraph(nn.Module):
     """All networks and their vote. Input: as :class:`LevelAndLength`, at the networks' rate.
 
     Output: the vote's posteriors, float32 (batch, 11), then each network's, calibrated.
+    With `oh`, what sounds so is in them as zero, else as "no digit".
 
     Raises
     ------
     UserError : the networks listen at different rates
     """
 
-    def __init__(self, checkpoints: dict[str, Checkpoint]) -> None:
+    def __init__(
+        self, checkpoints: dict[str, Checkpoint], oh: bool = config.DecisionSettings.oh
+    ) -> None:
         super().__init__()
+        self.oh = oh
         audios = [item.audio for item in checkpoints.values()]
         if len({audio.sample_rate for audio in audios}) > 1:
             raise config.UserError("networks of different sample rates can't go into one file")
@@ -133,7 +138,7 @@ class VoteGraph(nn.Module):
         )
         self.networks = nn.ModuleList(item.network()[1] for item in checkpoints.values())
         self.temperatures = [item.temperature for item in checkpoints.values()]
-        bias = torch.zeros(len(checkpoints), config.N_CLASSES)
+        bias = torch.zeros(len(checkpoints), config.N_ANSWERS)
         bias[:, config.REJECT] = torch.tensor([item.reject_bias for item in checkpoints.values()])
         self.register_buffer("bias", bias)
         own_weights = torch.tensor([item.vote_weight for item in checkpoints.values()])
@@ -145,11 +150,13 @@ class VoteGraph(nn.Module):
         for way, own, front_end in zip(self.distinct, self.own, self.front_ends, strict=True):
             whole = torch.full_like(lengths, self.audio.clip_samples)
             features[way] = front_end(clips if way[0] == self.audio else own(clips, whole))
+        logits = [
+            fold_oh(mean_logits(network, features[way]), self.oh)
+            for way, network in zip(self.ways, self.networks, strict=True)
+        ]
         posteriors = [
-            (
-                mean_logits(network, features[way]) / self.temperatures[number] + self.bias[number]
-            ).softmax(dim=1)
-            for number, (way, network) in enumerate(zip(self.ways, self.networks, strict=True))
+            (item / self.temperatures[number] + self.bias[number]).softmax(dim=1)
+            for number, item in enumerate(logits)
         ]
         stacked = torch.stack(posteriors)
         weights = stacked.amax(dim=2, keepdim=True) * self.vote_weights

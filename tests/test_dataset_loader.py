@@ -42,6 +42,7 @@ def data(tmp_path: Path) -> config.DataSettings:
         fsdd_url=NOWHERE,
         own_dir=tmp_path / "own",
         more_speakers_dir=None,
+        more_strings_dir=None,
         other_words_dir=None,
     )
 

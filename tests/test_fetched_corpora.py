@@ -72,6 +72,7 @@ def request_(tmp_path: Path) -> Request:
         fsdd_archive=None,
         fsdd_url="http://127.0.0.1:1/v1.0.10.zip",
         more_speakers_dir=None,
+        more_strings_dir=None,
         other_words_dir=None,
     )
     return Request(data, config.AudioSettings(sample_rate=16000))

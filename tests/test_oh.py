@@ -25,8 +25,9 @@ from models import registry
 from models.oh import fold_labels, fold_oh, grown
 from protocols import oh as protocol
 from recognition.checkpoint import load_checkpoint, save_checkpoint
-from recognition.predictor import Predictor
-from training.data import TrainLoader
+from recognition.predictor import Predictor, vote
+from recognition.vote_graph import VoteGraph
+from training.data import TrainLoader, calibration_logits
 from training.settings import TrainSettings, prepare_data
 from training.trainer import Trainer
 
@@ -102,6 +103,19 @@ def test_where_oh_wins_the_setting_says_zero_or_no_digit(tmp_path):
     assert off.digit is None and off.reject_probability > 0.99
     assert on.digit == 0 and on.confidence > 0.99
     assert on.posteriors.shape == (10,)
+
+
+@pytest.mark.parametrize("oh", [False, True])
+def test_the_exported_vote_folds_as_the_predictor_does(tmp_path, oh):
+    save_checkpoint(tmp_path / "cnn.pt", knowing(bias=1.0))
+    save_checkpoint(tmp_path / "rnn.pt", checkpoint("rnn"))
+    predictor = Predictor(config.DecisionSettings(models_dir=tmp_path, oh=oh))
+    clips = np.stack([predictor.prepare(beep(digit, 0, 0)) for digit in range(4)])
+    with torch.inference_mode():
+        graph = VoteGraph(predictor.checkpoints, predictor.oh).eval()
+        found = graph(torch.from_numpy(clips), torch.full((4,), RATE))[0].numpy()
+    assert found.shape == (4, config.N_ANSWERS)
+    np.testing.assert_allclose(found, vote(predictor.posteriors(clips)), atol=1e-4)
 
 
 def test_networks_with_and_without_oh_vote_together(tmp_path):
@@ -187,8 +201,9 @@ def test_oh_trains_as_a_class_and_validates_as_what_it_is_by_default(train_setti
     assert trainer.arguments["n_classes"] == config.N_CLASSES
     loss, accuracy = trainer.validate(loader.validation())
     assert math.isfinite(loss) and 0 <= accuracy <= 1
-    augmented, _ = next(iter(loader.calibration()))
-    assert trainer.best_logits(augmented).shape[1] == config.N_ANSWERS
+    logits, targets = calibration_logits(loader, {"cnn": trainer.best_logits})
+    assert logits["cnn"].shape == (len(targets), config.N_ANSWERS)
+    assert targets.max() < config.OH
 
 
 def test_training_goes_on_from_a_network_without_oh(train_settings, tmp_path):

@@ -68,6 +68,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.DataSetting
         fsdd_archive=None,
         fsdd_url="http://127.0.0.1:1/v1.0.10.zip",
         more_speakers_dir=tmp_path / "more",
+        more_strings_dir=None,
         other_words_dir=tmp_path / "words",
     )
 
@@ -258,6 +259,7 @@ def real_request(tmp_path: Path, rate: int = 16000) -> Request:
     data = config.DataSettings(
         root=tmp_path,
         more_speakers_dir=data_path("MORE_SPEAKERS_DIR"),
+        more_strings_dir=None,
         other_words_dir=data_path("OTHER_WORDS_DIR"),
     )
     return Request(data, config.AudioSettings(sample_rate=rate))

@@ -24,7 +24,7 @@ import dataset_loader
 from audio_augmentation import Augmenter
 from audio_feature_extraction import FrontEnd
 from corpora import storage
-from models.oh import fold_labels
+from models.oh import fold_labels, fold_oh
 from training.settings import TrainingData, TrainSettings
 
 PREFETCH = 4
@@ -226,7 +226,7 @@ def calibration_logits(
 
     Returns
     -------
-    logits : name -> float32 (n, classes)
+    logits : name -> float32 (n, 11), "oh" being what it is by default
     targets : int64 (n,) class indices
     """
     outputs: dict[str, list[np.ndarray]] = {name: [] for name in networks}
@@ -234,5 +234,6 @@ def calibration_logits(
     for tempo_augmented, labels in loader.calibration():
         targets.append(labels.cpu().numpy())
         for name, network in networks.items():
-            outputs[name].append(network(tempo_augmented).cpu().numpy())
+            logits = fold_oh(network(tempo_augmented), config.DecisionSettings.oh)
+            outputs[name].append(logits.cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in outputs.items()}, np.concatenate(targets)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import utils
 from corpora import storage
-from training.data import EVALUATION_BATCH, TrainLoader
+from training.data import EVALUATION_BATCH, TrainLoader, answers
 
 VERSION = 1
 """Counted up whenever the front end computes otherwise, so that old files are not used."""
@@ -97,7 +97,8 @@ class FeatureLoader(TrainLoader):
         for first in range(0, len(features), EVALUATION_BATCH):
             part = slice(first, first + EVALUATION_BATCH)
             labels = torch.from_numpy(self.training_data.validation_labels[part])
-            yield torch.from_numpy(features[part].copy()).to(self.device), labels.to(self.device)
+            labels = answers(labels.to(self.device))
+            yield torch.from_numpy(features[part].copy()).to(self.device), labels
 
 
 def _mapped(path: Path) -> np.ndarray | None:
