@@ -429,7 +429,7 @@ class ModelSettings:
 class TrainingSettings:
     """How the networks are trained."""
 
-    epochs: int = 22
+    epochs: int = 12
     """Passes over the training clips at most; early stopping may end sooner."""
     batch_size: int = 128
     """Clips in a step."""
