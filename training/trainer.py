@@ -194,11 +194,10 @@ class Trainer:
 
     @torch.inference_mode()
     def best_logits(self, tempo_augmented: list[Tensor]) -> Tensor:
-        """The best weights' logits, float32 (batch, 11), averaged over the tempos."""
+        """The best weights' logits, float32 (batch, classes), averaged over the tempos."""
         network = self._new_network()
         network.load_state_dict(self.best)
-        logits = mean_logits(network.eval(), tempo_augmented)
-        return fold_oh(logits, config.DecisionSettings.oh).cpu()
+        return mean_logits(network.eval(), tempo_augmented).cpu()
 
     @property
     def state_path(self) -> Path:
