@@ -67,6 +67,10 @@ class EvaluationSettings:
         default_factory=lambda: config.from_environment("NON_DIGITS_DIR")
     )
     """Folder of out-of-vocabulary words, named {word}_{speaker}_{take} (NON_DIGITS_DIR)."""
+    languages_dir: Path | None = field(
+        default_factory=lambda: config.from_environment("LANGUAGES_DIR")
+    )
+    """Folder with a folder of digits for each other language, named by its code (LANGUAGES_DIR)."""
     speech_commands_dir: Path | None = field(
         default_factory=lambda: config.from_environment("SPEECH_COMMANDS_DIR")
     )

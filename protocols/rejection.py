@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 
 import config
 import dataset_loader
+from corpora import registry
 from corpora.clips import Clips, concatenate
+from corpora.registry import Request
 from protocols import metrics, noise_generation, scoring, tables
 from protocols.common import (
     EvaluationSettings,
@@ -27,6 +30,8 @@ from protocols.noise import noise_recordings, with_or_without
 from protocols.scoring import ClipResults
 from recognition.predictor import Predictor
 from recognition.recognizer import Recognizer
+from synthesis import foreign_digits
+from training.settings import HELD_OUT_FRACTION
 
 logger = logging.getLogger(__name__)
 SOUNDS_PER_KIND = 100
@@ -101,13 +106,15 @@ def non_digit_scores(recognizer: Recognizer, sets: Mapping[str, Clips]) -> dict[
 
 def non_digit_clips(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Clips]:
     """Sets of clips that are no digits, by what they are."""
-    sets, rate = {}, predictor.audio.sample_rate
+    sets: dict[str, Clips] = {}
+    rate = predictor.audio.sample_rate
     if settings.non_digits_dir is not None:
         folder = required_folder(
             settings.non_digits_dir, "out-of-vocabulary words", "--non-digits-dir", "NON_DIGITS_DIR"
         )
         clips = dataset_loader.load_folder(folder, predictor.audio, corpus="other words")
         sets["other words"] = clips.subset(np.flatnonzero(clips.labels == config.REJECT))
+    sets |= words_kept_aside(settings, predictor) | foreign_digit_clips(settings, predictor)
     try:
         clips = synthetic_speakers(settings, rate, OUT_OF_VOCABULARY)
         sets["synthetic other words"] = clips.subset(np.flatnonzero(clips.labels == config.REJECT))
@@ -122,6 +129,58 @@ def non_digit_clips(settings: EvaluationSettings, predictor: Predictor) -> dict[
     if settings.noise_dir is not None:
         sets["recorded noise"] = recorded_noise(settings, predictor)
     return sets
+
+
+def words_kept_aside(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Clips]:
+    """Recorded other words of the training corpora that training left out, by why it did.
+
+    Those of the seed that the networks were trained with; none where they were trained on others.
+    """
+    record = predictor.checkpoints[predictor.names[0]].record
+    heard = set(str(record.get("corpora", "")).split("+"))
+    corpora = [
+        name
+        for name, corpus in registry.known().items()
+        if name in heard - {"fsdd", "synthetic", "own"} and _is_there(corpus, settings)
+    ]
+    if not corpora:
+        return {}
+    data = dataclasses.replace(settings.data, corpora=",".join(corpora))
+    _, clips, _ = dataset_loader.load_training_clips(
+        data, predictor.audio, settings.synthetic, settings.seed
+    )
+    aside = dataset_loader.keep_aside(clips, HELD_OUT_FRACTION, record.get("seed", 0))
+    words = clips.labels == config.REJECT
+    return {
+        "other words of speakers kept aside": clips.subset(words & aside.by_speaker),
+        "other words kept aside": clips.subset(words & aside.by_word),
+    }
+
+
+def _is_there(corpus: registry.Corpus, settings: EvaluationSettings) -> bool:
+    return corpus.place(Request(settings.data, settings.audio)) is not None
+
+
+def foreign_digit_clips(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Clips]:
+    """Digits of other languages; those that sound like an English one are a set of their own."""
+    if settings.languages_dir is None:
+        return {}
+    folder = required_folder(
+        settings.languages_dir, "other languages", "--languages-dir", "LANGUAGES_DIR"
+    )
+    unlike = {(item.language, int(item.numeral)) for item in foreign_digits.foreign_digits()}
+    parts, foreign = [], []
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        clips = dataset_loader.load_folder(path, predictor.audio, corpus=path.name)
+        language = path.name.split("_")[0]
+        told = any(language == one for one, _ in unlike)
+        foreign += [not told or (language, int(label)) in unlike for label in clips.labels]
+        parts.append(dataclasses.replace(clips, labels=np.full(len(clips), config.REJECT)))
+    clips, mask = concatenate(parts), np.array(foreign)
+    return {
+        "digits in other languages": clips.subset(mask),
+        "digits in other languages that sound English": clips.subset(~mask),
+    }
 
 
 def recorded_noise(settings: EvaluationSettings, predictor: Predictor) -> Clips:
