@@ -74,7 +74,6 @@ def request_(tmp_path: Path) -> Request:
         more_speakers_dir=None,
         more_strings_dir=None,
         other_words_dir=None,
-        more_strings_dir=None,
     )
     return Request(data, config.AudioSettings(sample_rate=16000))
 

@@ -70,7 +70,6 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.DataSetting
         more_speakers_dir=tmp_path / "more",
         more_strings_dir=None,
         other_words_dir=tmp_path / "words",
-        more_strings_dir=None,
     )
 
 
@@ -262,7 +261,6 @@ def real_request(tmp_path: Path, rate: int = 16000) -> Request:
         more_speakers_dir=data_path("MORE_SPEAKERS_DIR"),
         more_strings_dir=None,
         other_words_dir=data_path("OTHER_WORDS_DIR"),
-        more_strings_dir=None,
     )
     return Request(data, config.AudioSettings(sample_rate=rate))
 
