@@ -189,3 +189,33 @@ def test_rooms_start_with_the_direct_sound_and_decay():
     assert (rooms[:, 0] == 1).all()
     early, late = rooms[:, 16:400].square().mean(1), rooms[:, -400:].square().mean(1)
     assert (early > late).all()
+
+
+@pytest.mark.parametrize(("rate", "edge_hz"), [(8000, 3000), (16000, 4000)])
+def test_band_limits_take_the_high_frequencies_of_some_clips_and_leave_those_of_others(
+    rate, edge_hz
+):
+    """What only wideband recordings hold must not tell who or what is heard."""
+    clips = torch.randn(400, rate, generator=torch.Generator().manual_seed(0)) * 0.1
+    settings = dataclasses.replace(OFF, band_limit=1.0)
+    limited = Augmenter(settings, rate).filtered(clips)
+    powers = torch.fft.rfft(limited).abs().square()
+    edge = edge_hz * powers.shape[1] // (rate // 2)
+    ratio = powers[:, edge:].mean(1) / powers[:, edge // 2 : edge].mean(1)
+    lost_db = -10 * ratio.log10()
+    assert 0.2 < (lost_db > 15).float().mean() < 0.6
+    assert 0.2 < (lost_db < 6).float().mean() < 0.7
+
+
+def test_everything_at_once_at_16_khz_is_finite_and_seeded():
+    clips, labels = batch(32)
+    clips = torch.nn.functional.interpolate(clips[:, None], 2 * RATE)[:, 0]
+    spectrum = torch.rand(32, 257, 101, generator=torch.Generator().manual_seed(0)) + 0.1
+    runs = []
+    for _ in range(2):
+        augmenter = Augmenter(config.AugmentationSettings(), 2 * RATE, seed=3)
+        changed, _ = augmenter.waveforms(clips, labels)
+        runs.append((changed, augmenter.spectrograms(spectrum)))
+    assert runs[0][0].shape == clips.shape and runs[0][1].shape == spectrum.shape
+    assert all(torch.isfinite(part).all() for part in runs[0])
+    assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))

@@ -18,6 +18,7 @@ import pandas
 import pytest
 import soundfile
 import torch
+from untrained import AUDIO, FEATURES
 from waiting import PATIENCE, unmeasured, wait_until
 
 import audio_cleaning
@@ -54,10 +55,9 @@ def networks(tmp_path_factory) -> Path:
     for seed, name in enumerate(("cnn", "rnn")):
         torch.manual_seed(seed)
         arguments = {"width": 16}
-        weights = registry.create_model(name, 40, **arguments).state_dict()
+        weights = registry.create_model(name, FEATURES.n_mels, **arguments).state_dict()
         save_checkpoint(
-            folder / f"{name}.pt",
-            Checkpoint(name, arguments, weights, config.AudioSettings(), config.FeaturesSettings()),
+            folder / f"{name}.pt", Checkpoint(name, arguments, weights, AUDIO, FEATURES)
         )
     return folder
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from untrained import checkpoint as small_checkpoint
 
+import audio_io
 import config
 import speech_encoder
 from audio_augmentation import Augmenter
@@ -230,6 +232,29 @@ def test_a_network_listens_through_the_encoder_beside_it(file):
     total = answer.posteriors.sum() + answer.reject_probability
     assert total == pytest.approx(1, abs=1e-5)
     assert answer.posteriors.std() > 0
+
+
+def test_it_votes_with_a_network_of_8_khz_and_each_hears_its_own(file):
+    folder = listening(file.parent).parent
+    alone = {"rnn": Predictor(config.DecisionSettings(models_dir=folder))}
+    (folder / "narrow").mkdir()
+    save_checkpoint(folder / "narrow" / "cnn.pt", small_checkpoint("cnn"))
+    alone["cnn"] = Predictor(config.DecisionSettings(models_dir=folder / "narrow"))
+    save_checkpoint(folder / "cnn.pt", small_checkpoint("cnn"))
+    both = Predictor(config.DecisionSettings(models_dir=folder))
+    assert both.names == ["cnn", "rnn"] and both.audio.sample_rate == RATE
+    clip = noise(7, 0.6)
+    logits = both.logits(both.prepare(clip)[None])
+    rnn = alone["rnn"]
+    torch.testing.assert_close(logits["rnn"], rnn.logits(rnn.prepare(clip)[None])["rnn"])
+    cnn = alone["cnn"]
+    narrow = cnn.prepare(audio_io.resample(clip, RATE, cnn.audio.sample_rate))
+    expected = cnn.logits(narrow[None])["cnn"]
+    assert torch.nn.functional.cosine_similarity(logits["cnn"], expected).min() > 0.999
+    answer = both.predict(clip)
+    assert set(answer.predictions) == {"cnn", "rnn"}
+    total = answer.posteriors.sum() + answer.reject_probability
+    assert total == pytest.approx(1, abs=1e-5)
 
 
 def test_reading_a_checkpoint_does_not_load_the_encoder(file, monkeypatch):

@@ -20,6 +20,7 @@ from waiting import PATIENCE, unmeasured
 
 import audio_io
 import config
+import train as train_module
 import utils
 from recognition.checkpoint import load_checkpoint, save_checkpoint
 from train import train
@@ -73,7 +74,7 @@ def words(tones: Path, out: Path, *more: str) -> list[str]:
         "--training.learning-rate",
         "0.01",
         "--rnn-features",
-        "log_mel",  # the encoder takes its time; test_encoder_frames.py trains through it
+        "log_mel",  # the encoder takes its time; test_cached_views.py trains through it
         *more,
     ]
 
@@ -134,9 +135,10 @@ def test_same_seed_same_numbers_other_seed_others(tones, tmp_path):
 
 
 def test_dry_run_trains_two_batches_and_saves_no_model(tones, tmp_path):
-    result = train(train_settings(tones, tmp_path, "--dry-run"))
+    """With the pretrained encoder before the BiLSTM, as a run has it that asks for nothing."""
+    result = train(train_settings(tones, tmp_path, "--dry-run", "--rnn-features", "encoder"))
     assert not (tmp_path / "models").exists()
-    assert load_checkpoint(Path(result["folder"]) / "models" / "rnn.pt").name == "rnn"
+    assert load_checkpoint(Path(result["folder"]) / "models" / "rnn.pt").features.kind == "encoder"
     assert result["kept_apart"] == "this is a dry run"
 
 
@@ -347,6 +349,28 @@ def test_resuming_counts_the_epochs_without_improvement_on(tones, tmp_path):
         trainer.epochs_without_improvement = 0
         trainer.load_state()
         assert trainer.epochs_without_improvement == 7
+
+
+def test_a_network_with_dropout_resumes_to_the_weights_of_an_unbroken_run(
+    tones, tmp_path, monkeypatch
+):
+    more = ("--training.epochs", "4", "--models", "mlp")
+    train(train_settings(tones, tmp_path / "unbroken", *more))
+    done, run_epoch = [], train_module.run_epoch
+
+    def two_epochs(*arguments):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(run_epoch(*arguments))
+        return done[-1]
+
+    with monkeypatch.context() as broken:
+        broken.setattr(train_module, "run_epoch", two_epochs)
+        with pytest.raises(KeyboardInterrupt):
+            train(train_settings(tones, tmp_path / "broken", *more))
+    torch.manual_seed(123)  # another process's numbers
+    train(train_settings(tones, tmp_path / "broken", *more, "--resume"))
+    assert same(weights(tmp_path / "unbroken" / "models"), weights(tmp_path / "broken" / "models"))
 
 
 def cnn_trainer(settings: TrainSettings, run_folder: Path) -> Trainer:
