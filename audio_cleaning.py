@@ -7,13 +7,13 @@ Level and duration are fitted later, in :mod:`audio_feature_extraction`, for tra
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+import audio_filtering
 import audio_io
 import voice_activity
 from config import CleaningSettings
@@ -156,26 +156,20 @@ def high_pass(waveform: np.ndarray, sample_rate: int, settings: CleaningSettings
 
     Forwards and backwards without delay (phase "zero", twice the slope), or causal ("minimum").
     """
-    from scipy import signal
-
     if waveform.size < 2:
         return waveform
     centred = waveform - waveform.mean(dtype=np.float64)
     if settings.highpass_hz <= 0:
         return centred.astype(np.float32)
-    sections = _butterworth(settings.highpass_hz, sample_rate)
+    linear = audio_filtering.butterworth_high_pass(
+        HIGHPASS_ORDER, settings.highpass_hz, sample_rate
+    )
     if settings.highpass_phase == "minimum":
-        return signal.sosfilt(sections, centred).astype(np.float32)
-    # scipy's own padding of 15 samples is too short for 70 Hz and would leave a step at the edges
+        return audio_filtering.forwards(linear, centred).astype(np.float32)
+    # shorter padding, as scipy's own 15 samples, would leave a step at the edges
     padding = min(len(centred) - 1, round(sample_rate / settings.highpass_hz))
-    return signal.sosfiltfilt(sections, centred, padlen=padding).astype(np.float32)
-
-
-@functools.lru_cache(maxsize=16)
-def _butterworth(corner_hz: float, sample_rate: int) -> np.ndarray:
-    from scipy import signal
-
-    return signal.butter(HIGHPASS_ORDER, corner_hz, "highpass", fs=sample_rate, output="sos")
+    filtered = audio_filtering.forwards_and_backwards(linear, centred, padding)
+    return filtered.astype(np.float32)
 
 
 def cut(waveform: np.ndarray, sample_rate: int, span: tuple[float, float]) -> np.ndarray:

@@ -142,12 +142,13 @@ def stamp(path: Path) -> list[int] | None:
 
 def fingerprint(settings: BatchSettings) -> Row:
     """What an earlier run must have in common with this one for its rows to be used."""
-    models = [(path, path.stat()) for path in settings.decision.network_files()]
+    models = [(path, path.stat()) for path in settings.decision.model_files()]
     return {
         "columns": list(COLUMNS),
         "clean": settings.clean,
         "cleaning": dataclasses.asdict(settings.cleaning),
         "threshold": settings.decision.threshold,
+        "runtime": settings.decision.runtime,
         "oh": settings.decision.oh,
         "models": [[str(path), facts.st_size, facts.st_mtime_ns] for path, facts in models],
     }

@@ -50,6 +50,10 @@ FSDD_URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs
 
 PROGRAM_DIR = Path(__file__).resolve().parent
 """The program's own folder, which the trained networks come with."""
+ONNX_NAME = "vote.onnx"
+"""The file, beside the networks, that holds them all for use without PyTorch."""
+PROVIDERS = ("cpu", "cuda", "tensorrt", "coreml", "dml")
+"""What ONNX Runtime may compute with: execution providers, of which only the first is sure."""
 ENCODER_FILE = Path("saved_models/encoder.pt")
 """The pretrained speech encoder that front ends of the kind "encoder" listen through."""
 
@@ -517,23 +521,62 @@ class DecisionSettings:
     """Confidence below which the answer is "no digit"; by default the one in the model files."""
     oh: bool = False
     """Take "oh" for zero; off, it is "no digit", as the letter and the cry of surprise are."""
+    runtime: Literal["auto", "onnx", "torch"] = "auto"
+    """What computes the networks: ONNX Runtime or PyTorch; auto takes the former where vote.onnx
+    holds the networks that lie beside it."""
+    providers: str = "cpu"
+    """Comma list of what ONNX Runtime computes with, the best first: cpu, cuda, tensorrt, coreml,
+    dml; what is not there is told and left out."""
 
     def __post_init__(self) -> None:
         _within(self, 0, 1, "threshold")
+        for name in self.provider_names():
+            _check(
+                name in PROVIDERS, f"decision.providers has {name!r}: use {', '.join(PROVIDERS)}"
+            )
 
-    def network_files(self) -> list[Path]:
-        """The files of the trained networks, sorted by name.
+    def provider_names(self) -> list[str]:
+        """The execution providers by name, the best first."""
+        return [name.strip() for name in self.providers.split(",") if name.strip()]
+
+    def onnx_file(self) -> Path:
+        """The file that holds all networks for ONNX Runtime; it may not be there."""
+        path = program_path(self.models_dir)
+        if path.suffix == ".onnx":
+            return path
+        return (path.parent if path.suffix == ".pt" else path) / ONNX_NAME
+
+    def only(self) -> list[str] | None:
+        """The network that is named by its file; None for all of a folder."""
+        return [self.models_dir.stem] if self.models_dir.suffix == ".pt" else None
+
+    def there(self) -> list[Path]:
+        """The files of the trained networks, sorted by name; there may be none."""
+        path = program_path(self.models_dir)
+        if path.suffix == ".pt" and path.is_file():
+            return [path]
+        return network_files(path)
+
+    def model_files(self) -> list[Path]:
+        """Every file that an answer may depend on: networks, and the ONNX file of all.
 
         Raises
         ------
         UserError : there are none; the text says where some are, or how to make them
         """
-        path = program_path(self.models_dir)
-        if path.suffix == ".pt" and path.is_file():
-            return [path]
-        files = network_files(path)
-        if files:
+        onnx = [self.onnx_file()] if self.onnx_file().is_file() else []
+        return self.there() + onnx or self.network_files()
+
+    def network_files(self) -> list[Path]:
+        """As :meth:`there`.
+
+        Raises
+        ------
+        UserError : there are none; the text says where some are, or how to make them
+        """
+        if files := self.there():
             return files
+        path = program_path(self.models_dir)
         problem = "no trained networks there" + ("" if path.is_dir() else " (no such folder)")
         if path.is_file():
             problem = "is a file, but not a .pt file of a trained network"

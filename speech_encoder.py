@@ -20,6 +20,7 @@ from torch import Tensor, nn
 import config
 import utils
 
+LICENCE = "MIT, copyright (c) 2022 OpenAI"
 SAMPLE_RATE = 16000
 BANDS = 80
 WIDTH = 384

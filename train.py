@@ -34,7 +34,7 @@ import utils
 from models import counting
 from recognition import calibration, ensemble
 from recognition.checkpoint import Checkpoint
-from recognition.predictor import vote
+from recognition.prediction import vote
 from training.cached_views import CachedLoader
 from training.data import TrainLoader, calibration_logits, compute_thread
 from training.feature_cache import FeatureLoader

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
     from audio_cleaning import Cleaned
-    from recognition.predictor import Prediction
+    from recognition.prediction import Prediction
 
 DPI = 120
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5d5d5d")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from audio_cleaning import Cleaned
-    from recognition.predictor import Prediction
+    from recognition.prediction import Prediction
 
 WAITING_JOBS = 16
 """Plots that may wait to be drawn, about 5 MB; more are left out while somebody speaks."""

@@ -18,6 +18,7 @@ from live import devices, microphone
 from live.recording_store import RecordingStore
 from live.terminal import Keyboard, Terminal
 from recognition.recognizer import RecognitionResult, Recognizer
+from recognition.runtime import use_one_core
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,9 @@ class Session:
 
 def load_recognizer(settings: LiveScriptSettings) -> Recognizer:
     """The networks; for a microphone warmed up: the first answer comes as fast as the next."""
-    import torch
-
-    torch.set_num_threads(1)  # a second thread costs more than it gains on one clip
     least = settings.live.hands_free_confidence if settings.continuous else 0.0
     recognizer = Recognizer(settings.decision, settings.cleaning, least)
+    use_one_core()
     if not settings.sources:  # a file is answered sooner without
         recognizer.warm_up()
     return recognizer

@@ -17,7 +17,8 @@ from protocols import metrics, scoring, speakers
 from protocols.comparison import ComparisonSettings, Entry, read_json
 from recognition import calibration, ensemble
 from recognition.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from recognition.predictor import Predictor, vote
+from recognition.prediction import vote
+from recognition.predictor import Predictor
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from config import display_name
 from corpora.clips import Clips
 from protocols import metrics
 from protocols.metrics import Proportion
-from recognition.predictor import Prediction
+from recognition.prediction import Prediction
 from recognition.recognizer import Recognizer
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recognition.predictor import vote
+from recognition.prediction import vote
 
 ROUNDS = 20
 """Networks drawn for the ensemble, each time the one that helps most: weights in steps of 5 %."""

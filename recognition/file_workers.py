@@ -230,12 +230,12 @@ def _end_with_parent() -> None:
 def _load_recognizer(
     decision: config.DecisionSettings, cleaning: config.CleaningSettings | None
 ) -> Recognizer:
-    import torch
-
     from recognition.recognizer import Recognizer
+    from recognition.runtime import use_one_core
 
-    torch.set_num_threads(1)  # processes share the cores; threads that wait for others cost more
-    return Recognizer(decision, cleaning)
+    recognizer = Recognizer(decision, cleaning)
+    use_one_core()
+    return recognizer
 
 
 def answer_sources(

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,10 +25,8 @@ import config
 from audio_cleaning import Cleaned
 from audio_io import Recording
 from recognition import segmentation
+from recognition.prediction import Prediction, VotingPredictor
 from recognition.segmentation import Candidates, Segment
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    from recognition.predictor import Prediction, Predictor
 
 SHORTEST_SECONDS = 0.1
 """s. Less holds no word."""
@@ -170,7 +168,7 @@ class Recognizer:
 
     Parameters
     ----------
-    networks : where the networks lie, or a :class:`Predictor` that has loaded them
+    networks : where the networks lie, or a predictor that has loaded them
     cleaning : how recordings are cleaned; None takes them as they are, for trimmed clips
     least_confidence : below it nothing is a digit, whatever the networks' own threshold
 
@@ -181,14 +179,14 @@ class Recognizer:
 
     def __init__(
         self,
-        networks: config.DecisionSettings | Predictor | None = None,
+        networks: config.DecisionSettings | VotingPredictor | None = None,
         cleaning: config.CleaningSettings | None = DEFAULT_CLEANING,
         least_confidence: float = 0.0,
     ) -> None:
         if networks is None or isinstance(networks, config.DecisionSettings):
-            from recognition.predictor import Predictor
+            from recognition.runtime import load_predictor
 
-            networks = Predictor(networks)
+            networks = load_predictor(networks)
         self.predictor, self.cleaning = networks, cleaning
         self.rate = self.predictor.audio.sample_rate
         self.threshold = max(least_confidence, self.predictor.threshold)

@@ -13,17 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 import voice_activity
 from audio_cleaning import Cleaned
 from config import CleaningSettings
+from recognition.prediction import Prediction
 from voice_activity import FRAME_S
-
-if TYPE_CHECKING:  # torch takes seconds to import
-    from recognition.predictor import Prediction
 
 LONGEST_S, SHORTEST_S = 1.2, 0.18
 """s of sound, without padding, in a candidate of several pieces, and in any."""

@@ -18,7 +18,7 @@ import speech_encoder
 from audio_feature_extraction import LEVEL_FRAME_S, FrontEnd, mean_logits, warp, whisper_log_mel
 from models.oh import fold_oh
 from recognition.checkpoint import Checkpoint
-from recognition.predictor import widest_audio
+from recognition.prediction import widest_audio
 
 
 class LevelAndLength(nn.Module):
@@ -88,7 +88,8 @@ class GraphFrontEnd(nn.Module):
         self.encoder = None
         if self.settings.kind == "encoder":
             path = config.program_path(config.ENCODER_FILE)
-            self.encoder = speech_encoder.load_encoder(path, self.settings.encoder_layers)
+            encoder = speech_encoder.load_encoder(path, self.settings.encoder_layers)
+            self.encoder = GraphEncoder(encoder, frames // 2)
 
     def forward(self, clips: Tensor) -> list[Tensor]:
         padded = F.pad(clips.unsqueeze(1), (self.settings.n_fft // 2,) * 2)
@@ -108,22 +109,54 @@ class GraphFrontEnd(nn.Module):
         return self.front_end.normalize(encoded)
 
 
-class VoteGraph(nn.Module):
-    """All networks and their vote. Input: as :class:`LevelAndLength`, at the networks' rate.
+class GraphEncoder(nn.Module):
+    """The speech encoder for clips of one length, with matrices for convolutions.
 
-    Output: the vote's posteriors, float32 (batch, 11), then each network's, calibrated.
-    With `oh`, what sounds so is in them as zero, else as "no digit".
+    A matrix becomes int8 where a file is to be small; positions beyond `frames` are left out.
+    """
+
+    def __init__(self, encoder: speech_encoder.SpeechEncoder, frames: int) -> None:
+        super().__init__()
+        for number, conv in enumerate((encoder.conv1, encoder.conv2), start=1):
+            matrix = conv.weight.permute(2, 1, 0).flatten(0, 1)
+            self.register_buffer(f"matrix{number}", matrix.contiguous())
+            self.register_buffer(f"bias{number}", conv.bias)
+        self.register_buffer("positions", encoder.positions[:frames].clone())
+        self.layers, self.norm = encoder.layers, encoder.norm
+
+    def forward(self, log_mel: Tensor, pool: int) -> Tensor:
+        x = F.gelu(three_frames(log_mel.transpose(1, 2), 1) @ self.matrix1 + self.bias1)
+        x = F.gelu(three_frames(x, 2) @ self.matrix2 + self.bias2)
+        x = x + self.positions
+        for layer in self.layers:
+            x = layer(x)
+        return F.avg_pool1d(self.norm(x).transpose(1, 2), pool, ceil_mode=True)
+
+
+def three_frames(x: Tensor, step: int) -> Tensor:
+    """Each `step`-th frame of (batch, frames, rows) between its neighbours: three times the rows.
+
+    What a convolution of kernel size 3 with padding 1 multiplies.
+    """
+    padded, frames = F.pad(x, (0, 0, 1, 1)), x.shape[1]
+    return torch.cat([padded[:, start : start + frames : step] for start in range(3)], dim=2)
+
+
+class VoteGraph(nn.Module):
+    """All networks and their vote.
+
+    Input: clips and lengths as :class:`LevelAndLength` takes them, at the networks' rate, and a
+    bool, (): whether what sounds like "oh" is zero, or else "no digit". Samples that are no
+    numbers, or infinite, count as silence. Output: the vote's posteriors, float32 (batch, 11), then
+    each network's, calibrated.
 
     Raises
     ------
     UserError : the networks listen at different rates
     """
 
-    def __init__(
-        self, checkpoints: dict[str, Checkpoint], oh: bool = config.DecisionSettings.oh
-    ) -> None:
+    def __init__(self, checkpoints: dict[str, Checkpoint]) -> None:
         super().__init__()
-        self.oh = oh
         audios = [item.audio for item in checkpoints.values()]
         if len({audio.sample_rate for audio in audios}) > 1:
             raise config.UserError("networks of different sample rates can't go into one file")
@@ -144,16 +177,18 @@ class VoteGraph(nn.Module):
         own_weights = torch.tensor([item.vote_weight for item in checkpoints.values()])
         self.register_buffer("vote_weights", own_weights[:, None, None])
 
-    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        clips = self.prepare(samples, lengths)
+    def forward(self, samples: Tensor, lengths: Tensor, oh: Tensor) -> tuple[Tensor, ...]:
+        finite = samples.abs() <= torch.finfo(samples.dtype).max  # false for NaN as well
+        clips = self.prepare(torch.where(finite, samples, 0.0), lengths.clamp(min=1))
         features = {}
         for way, own, front_end in zip(self.distinct, self.own, self.front_ends, strict=True):
             whole = torch.full_like(lengths, self.audio.clip_samples)
             features[way] = front_end(clips if way[0] == self.audio else own(clips, whole))
-        logits = [
-            fold_oh(mean_logits(network, features[way]), self.oh)
+        outputs = [
+            mean_logits(network, features[way])
             for way, network in zip(self.ways, self.networks, strict=True)
         ]
+        logits = [torch.where(oh, fold_oh(item, True), fold_oh(item, False)) for item in outputs]
         posteriors = [
             (item / self.temperatures[number] + self.bias[number]).softmax(dim=1)
             for number, item in enumerate(logits)

@@ -9,7 +9,8 @@ from untrained import checkpoint
 import config
 from recognition import ensemble
 from recognition.checkpoint import load_checkpoint, save_checkpoint
-from recognition.predictor import Predictor, vote
+from recognition.prediction import vote
+from recognition.predictor import Predictor
 from training.settings import TrainSettings
 
 TARGETS = np.arange(200) % config.N_ANSWERS

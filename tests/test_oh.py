@@ -25,7 +25,8 @@ from models import registry
 from models.oh import fold_labels, fold_oh, grown
 from protocols import oh as protocol
 from recognition.checkpoint import load_checkpoint, save_checkpoint
-from recognition.predictor import Predictor, vote
+from recognition.prediction import vote
+from recognition.predictor import Predictor
 from recognition.vote_graph import VoteGraph
 from training.data import TrainLoader, calibration_logits
 from training.settings import TrainSettings, prepare_data

@@ -13,7 +13,8 @@ import audio_io
 import config
 from models import registry
 from recognition.checkpoint import load_checkpoint, save_checkpoint
-from recognition.predictor import Predictor, vote
+from recognition.prediction import vote
+from recognition.predictor import Predictor
 
 RATE = 8000
 

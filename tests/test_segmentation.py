@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import audio_cleaning
 import config
 from recognition import segmentation
-from recognition.predictor import Prediction
+from recognition.prediction import Prediction
 from recognition.segmentation import Candidates
 
 RATE = 8000

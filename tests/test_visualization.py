@@ -9,7 +9,7 @@ import pytest
 import visualization
 from audio_cleaning import clean
 from protocols import metrics
-from recognition.predictor import ModelPrediction, Prediction
+from recognition.prediction import ModelPrediction, Prediction
 
 RATE = 8000
 

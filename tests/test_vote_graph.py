@@ -15,7 +15,8 @@ import export_model
 import speech_encoder
 from models.registry import create_model
 from recognition.checkpoint import Checkpoint, save_checkpoint
-from recognition.predictor import Predictor, vote
+from recognition.prediction import vote
+from recognition.predictor import Predictor
 from recognition.vote_graph import VoteGraph
 from speech_encoder import SpeechEncoder, save_encoder
 

@@ -1,0 +1,164 @@
+"""The networks of a folder and their vote as one ONNX file, in float32 or with an int8 encoder."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import config
+import speech_encoder
+import utils
+from recognition.onnx_predictor import INPUTS, OPEN, SEAL, VERSION, file_digest, sealed
+from recognition.predictor import Predictor
+from recognition.vote_graph import VoteGraph
+
+OPSET = 18
+QUANTIZED_ELEMENTS = 2**16
+"""Elements from which a matrix becomes int8: the speech encoder's do. Mel filters, which take in
+power over many decades, have fewer, and so have the networks, which are small already."""
+LICENCE = "MIT"
+
+
+def write_vote(
+    target: Path, settings: config.DecisionSettings, precision: str = "int8"
+) -> Predictor:
+    """Write the ONNX file of the networks that the settings name; returns them in PyTorch.
+
+    Raises
+    ------
+    UserError : no networks, or damaged or foreign ones; networks of different rates; the exporter's
+        packages are missing
+    """
+    predictor = Predictor(settings)
+    content = make_onnx(predictor, precision, digests(settings))
+    with utils.atomic_path(target) as temporary:
+        temporary.write_bytes(content)
+    return predictor
+
+
+def digests(settings: config.DecisionSettings) -> dict[str, str]:
+    """SHA-256 of each network's file."""
+    return {path.stem: file_digest(path) for path in settings.network_files()}
+
+
+def make_onnx(
+    predictor: Predictor, precision: str = "float32", made_from: dict[str, str] | None = None
+) -> bytes:
+    """The networks and their vote as an ONNX model; inputs and outputs are :class:`VoteGraph`'s.
+
+    Batch and number of samples are free. What is needed to use it is in its metadata.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  the exporter needs it
+    except ImportError:
+        raise config.UserError("ONNX: pip install onnx onnxscript") from None
+    model = exported(predictor)
+    if precision == "int8":
+        model = quantized(model)
+    metadata = onnx_metadata(predictor, precision) | {"made_from": made_from or {}}
+    values = {name: json.dumps(utils.json_value(value)) for name, value in metadata.items()}
+    key = SEAL[: SEAL.index(b"\x12")].decode()
+    onnx.helper.set_model_props(model, values | {key: OPEN.decode()})
+    return sealed(model.SerializeToString())
+
+
+def exported(predictor: Predictor) -> Any:
+    """PyTorch's own export, as ONNX's ModelProto, float32."""
+    batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples")
+    clips = torch.zeros(2, predictor.audio.clip_samples)
+    with quiet("torch.onnx"):  # what it lacks is not used here
+        program = torch.onnx.export(
+            VoteGraph(predictor.checkpoints).eval(),
+            (clips, torch.tensor([1, 2]), torch.tensor(False)),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(INPUTS),
+            output_names=["posteriors", *predictor.names],
+            dynamic_shapes={"samples": {0: batch, 1: samples}, "lengths": {0: batch}, "oh": {}},
+        )
+    model = program.model_proto
+    del model.graph.value_info[:]  # what the quantizer can't read, and nobody needs
+    return model
+
+
+def quantized(model: Any) -> Any:
+    """The same model with int8 in place of its large matrices (:data:`QUANTIZED_ELEMENTS`).
+
+    Weights have one scale a column and seven bits: with eight, sums of products overflow on
+    processors without AVX-512 VNNI, and the answers would depend on the machine. What they are
+    multiplied with is scaled when it is computed.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    large = {
+        item.name
+        for item in model.graph.initializer
+        if len(item.dims) == 2 and item.dims[0] * item.dims[1] >= QUANTIZED_ELEMENTS
+    }
+    nodes = [
+        node.name
+        for node in model.graph.node
+        if node.op_type in ("MatMul", "Gemm") and large & set(node.input)
+    ]
+    if not nodes:
+        return model
+    with tempfile.TemporaryDirectory() as folder, quiet("root"):
+        path = Path(folder, "int8.onnx")
+        quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_quantize=nodes,
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )
+        return onnx.load(path)
+
+
+@contextlib.contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Keep warnings, and what a logger and the console are told, from the user."""
+    logger = logging.getLogger(None if name == "root" else name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def onnx_metadata(predictor: Predictor, precision: str) -> dict[str, Any]:
+    """What somebody who has only the file must know."""
+    checkpoints = predictor.checkpoints
+    metadata = {
+        "version": VERSION,
+        "labels": [*config.DIGITS, "no digit"],
+        "networks": predictor.names,
+        "precision": precision,
+        "audio": predictor.audio,
+        "sample_rate": predictor.audio.sample_rate,
+        "vote_threshold": predictor.threshold,
+        "vote_weights": predictor.vote_weights,
+        "thresholds": {name: item.threshold for name, item in checkpoints.items()},
+        "knows_oh": {name: item.knows_oh for name, item in checkpoints.items()},
+        "licence": LICENCE,
+        "records": {name: item.record for name, item in checkpoints.items()},
+    }
+    if any(item.features.kind == "encoder" for item in checkpoints.values()):
+        metadata["encoder_licence"] = speech_encoder.LICENCE
+        metadata["encoder_sha256"] = file_digest(config.program_path(config.ENCODER_FILE))
+    return metadata
