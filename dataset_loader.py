@@ -1,15 +1,18 @@
 """From the name of a corpus to labelled clips, and who of them trains, validates and tests.
 
-python dataset_loader.py      fetches and verifies what there is, and prints a table of every corpus
+python dataset_loader.py            fetches and verifies what there is, and prints a table of all
+python dataset_loader.py --json     the same for other programs
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -219,6 +222,8 @@ class LoaderSettings:
     """Corpora to fetch first, such as an4; their sizes are said before."""
     make: bool = False
     """Also make the synthetic speakers, which takes minutes, where no training has done it yet."""
+    json: bool = False
+    """Print one JSON object, a line of the first table each, instead of tables."""
 
 
 def run(settings: LoaderSettings) -> None:
@@ -234,26 +239,55 @@ def run(settings: LoaderSettings) -> None:
         if places[name] is not None or (settings.make and name == "synthetic"):
             loaded[name] = _load(name, request)
             places[name] = corpus.place(request)
-    print(overview(corpora.values(), places, loaded))
+    facts = [corpus_facts(corpora[name], places[name], loaded.get(name)) for name in corpora]
+    if settings.json:
+        print(json.dumps({"corpora": facts}, indent=2))
+        return
+    print(overview(facts))
     for name, clips in loaded.items():
         print(f"\n{name}: {corpora[name].about}\n{describe(label_oh(clips))}")
 
 
-def overview(
-    corpora: Iterable[registry.Corpus],
-    places: Mapping[str, Path | None],
-    loaded: Mapping[str, Clips],
-) -> str:
+def corpus_facts(
+    corpus: registry.Corpus, place: Path | None, clips: Clips | None
+) -> dict[str, Any]:
+    """What is known of a corpus, as JSON values; counts are null where it is not there."""
+    facts: dict[str, Any] = dict.fromkeys(
+        ("clips", "digits", "non_digits", "speakers", "hours", "sample_rate")
+    )
+    if clips is not None:
+        digits = int(np.count_nonzero(clips.labels != config.REJECT))
+        facts |= {
+            "clips": len(clips),
+            "digits": digits,
+            "non_digits": len(clips) - digits,
+            "speakers": len(np.unique(clips.speakers)),
+            "hours": round(float(clips.durations.sum()) / 3600, 4),
+            "sample_rate": clips.sample_rate,
+        }
+    return {
+        "corpus": corpus.name,
+        "about": corpus.about,
+        **facts,
+        "licence": corpus.licence,
+        "place": None if place is None else str(place),
+    }
+
+
+def overview(facts: Sequence[Mapping[str, Any]]) -> str:
     """A line a corpus: clips, speakers, hours, licence and where it lies."""
-    lines = [f"{'corpus':16}{'clips':>7}{'speakers':>10}{'hours':>8}  {'licence':24}where it lies"]
-    for corpus in corpora:
-        clips = loaded.get(corpus.name)
+    width = max(16, *(len(one["corpus"]) + 1 for one in facts))
+    licence = max(24, *(len(one["licence"]) + 1 for one in facts))
+    lines = [
+        f"{'corpus':{width}}{'clips':>7}{'speakers':>10}{'hours':>8}  "
+        f"{'licence':{licence}}where it lies"
+    ]
+    for one in facts:
         counts = f"{'-':>7}{'-':>10}{'-':>8}"
-        if clips is not None:
-            hours = clips.durations.sum() / 3600
-            counts = f"{len(clips):7}{len(np.unique(clips.speakers)):10}{hours:8.2f}"
-        place = places[corpus.name] or "not there yet"
-        lines.append(f"{corpus.name:16}{counts}  {corpus.licence:24}{place}")
+        if one["clips"] is not None:
+            counts = f"{one['clips']:7}{one['speakers']:10}{one['hours']:8.2f}"
+        place = one["place"] or "not there yet"
+        lines.append(f"{one['corpus']:{width}}{counts}  {one['licence']:{licence}}{place}")
     return "\n".join(lines)
 
 

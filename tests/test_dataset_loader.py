@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -483,6 +484,18 @@ def test_the_script_verifies_and_prints_the_table(fsdd_archive_path, tmp_path, m
     assert rows["own"][-3:] == rows["synthetic"][-3:] == ["not", "there", "yet"]
     assert "3000 clips of 6 speakers, 21.9 minutes, 16000 Hz" in done.stdout
     assert re.search(r"yweweler( +50){10} +500", done.stdout)
+
+
+def test_the_script_tells_other_programs_the_same(fsdd_archive_path, tmp_path, monkeypatch):
+    monkeypatch.delenv("MORE_SPEAKERS_DIR", raising=False)
+    monkeypatch.delenv("OTHER_WORDS_DIR", raising=False)
+    words = ("--data.root", str(tmp_path), "--data.fsdd-archive", str(fsdd_archive_path))
+    done = run_script("--json", *words)
+    facts = {item["corpus"]: item for item in json.loads(done.stdout)["corpora"]}
+    fsdd = {"clips": 3000, "digits": 3000, "non_digits": 0, "speakers": 6}
+    assert fsdd.items() <= facts["fsdd"].items() and round(facts["fsdd"]["hours"], 2) == 0.36
+    assert facts["fsdd"]["place"] == str(fsdd_archive_path) and facts["fsdd"]["licence"]
+    assert facts["own"]["clips"] is facts["own"]["place"] is None
 
 
 def test_the_script_ends_with_one_line_on_a_truncated_archive(tmp_path):
