@@ -2,8 +2,7 @@
 
     python tests/measure_scale.py 40000               made-up recordings of 0.4 to 1 s
 
-Ratios are taken within one run, between steps that take turns, so that other programs on the
-machine slow down both. Prints one JSON object.
+Ratios are of processor time, within one run, between steps that take turns. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -98,13 +97,13 @@ def measure(folder: Path, count: int) -> dict[str, float]:
 
 
 def take_turns(steps: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Median seconds of each step; the first round warms up."""
+    """Median seconds of processor time of each step, which other programs hardly change; the first round warms up."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(STEPS + 1):
         for name, step in steps.items():
-            begun = time.perf_counter()
+            begun = time.process_time()
             step()
-            times[name].append(time.perf_counter() - begun)
+            times[name].append(time.process_time() - begun)
     return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
