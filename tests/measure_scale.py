@@ -97,10 +97,7 @@ def measure(folder: Path, count: int) -> dict[str, float]:
 
 
 def take_turns(steps: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Median seconds of processor time of each step, which other programs hardly change.
-
-    The first round warms up.
-    """
+    """Median seconds of processor time of each step; the first round warms up."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(STEPS + 1):
         for name, step in steps.items():

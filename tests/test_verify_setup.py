@@ -215,7 +215,7 @@ def test_a_mistake_on_the_command_line_is_one_line(verify, words):
 
 def test_every_data_variable_is_looked_at():
     sources = [path.read_text(encoding="utf-8") for path in our_modules().values()]
-    named = {name for text in sources for name in re.findall(r'from_environment\("(\w+)"\)', text)}
+    named = {name for text in sources for name in re.findall(r'_environment\w*\("(\w+)"\)', text)}
     assert named and named <= set(verify_setup.DATA_VARIABLES)
 
 
