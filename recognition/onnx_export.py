@@ -58,17 +58,23 @@ def make_onnx(
     Batch and number of samples are free. What is needed to use it is in its metadata.
     """
     try:
-        import onnx
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401  the exporter needs it
     except ImportError:
         raise config.UserError("ONNX: pip install onnx onnxscript") from None
-    model = exported(predictor)
+    return finished(exported(predictor), predictor, precision, made_from or {})
+
+
+def finished(model: Any, predictor: Predictor, precision: str, made_from: dict[str, str]) -> bytes:
+    """The file's content: an exported model in the precision asked for, with its metadata."""
+    from onnx import helper
+
     if precision == "int8":
         model = quantized(model)
-    metadata = onnx_metadata(predictor, precision) | {"made_from": made_from or {}}
+    metadata = onnx_metadata(predictor, precision) | {"made_from": made_from}
     values = {name: json.dumps(utils.json_value(value)) for name, value in metadata.items()}
     key = SEAL[: SEAL.index(b"\x12")].decode()
-    onnx.helper.set_model_props(model, values | {key: OPEN.decode()})
+    helper.set_model_props(model, values | {key: OPEN.decode()})
     return sealed(model.SerializeToString())
 
 

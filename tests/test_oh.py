@@ -113,8 +113,9 @@ def test_the_exported_vote_folds_as_the_predictor_does(tmp_path, oh):
     predictor = Predictor(config.DecisionSettings(models_dir=tmp_path, oh=oh))
     clips = np.stack([predictor.prepare(beep(digit, 0, 0)) for digit in range(4)])
     with torch.inference_mode():
-        graph = VoteGraph(predictor.checkpoints, predictor.oh).eval()
-        found = graph(torch.from_numpy(clips), torch.full((4,), RATE))[0].numpy()
+        graph = VoteGraph(predictor.checkpoints).eval()
+        lengths = torch.full((4,), RATE)
+        found = graph(torch.from_numpy(clips), lengths, torch.tensor(oh))[0].numpy()
     assert found.shape == (4, config.N_ANSWERS)
     np.testing.assert_allclose(found, vote(predictor.posteriors(clips)), atol=1e-4)
 
