@@ -56,7 +56,7 @@ def test_noise_that_was_trained_on_is_warned_of(make_settings, tmp_path, caplog)
     audio_io.write_audio(noises / "a" / "x.wav", np.ones(100, np.float32) / 2, RATE)
     save_networks(tmp_path / "models", settings={"augmentation": {"noise_dir": str(noises / "a")}})
     settings = make_settings(noise_dir=noises)
-    noise.noise_recordings(settings, Predictor(settings.decision))
+    noise.noise_recordings(settings, Predictor(settings.decision), noise.MIXING_RATE)
     assert "too good" in caplog.text
 
 
