@@ -267,3 +267,16 @@ def test_a_bilstm_trains_behind_the_encoder_and_a_second_run_is_the_same(
     write_encoder(encoder_file, 1)
     with pytest.raises(config.UserError, match="trained with another speech encoder than"):
         Predictor(decision)
+
+
+def test_old_files_of_other_runs_make_room_and_the_run_keeps_its_own(
+    encoder_file, settings, clips, monkeypatch
+):
+    made(settings, clips)
+    other = dataclasses.replace(settings, seed=1)
+    old = set((settings.data.root / "cache" / "views").glob("*.npy"))
+    monkeypatch.setattr(cached_views, "KEPT_BYTES", 1)
+    loader = made(other, clips)
+    ours = {path for paths in loader.paths_of_views for path in paths}
+    left = set((settings.data.root / "cache" / "views").glob("*.npy"))
+    assert left == ours | {labels_path(path) for path in ours} and not left & old

@@ -9,6 +9,7 @@ interrupted goes on with the missing ones.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -29,6 +30,10 @@ import utils
 from training.data import TrainLoader, compute_thread, prefetch
 from training.settings import TrainingData, TrainSettings
 
+VERSION = 1
+"""Counted up whenever augmentation or front end compute otherwise: old files stay unused."""
+KEPT_BYTES = 8_000_000_000
+"""Size of all files that are kept; the oldest go first, never those of the run itself."""
 CHUNK = 512
 """Clips in a file, which are also each other's babble."""
 PART = 64
@@ -95,6 +100,7 @@ class CachedLoader(TrainLoader):
     def _key(self, chunk: np.ndarray, view: int) -> str:
         """Changes with all that a chunk's features depend on."""
         settings = (
+            VERSION,
             dataclasses.asdict(self.train_settings.augmentation),
             dataclasses.asdict(self.train_settings.audio),
             dataclasses.asdict(self.front_end.settings),
@@ -129,6 +135,24 @@ class CachedLoader(TrainLoader):
             bar.close()
             for worker in workers:
                 worker.shutdown(cancel_futures=True)
+        self.forget_old()
+
+    def forget_old(self) -> None:
+        """Remove the oldest files of other runs, as far as all take more than is kept."""
+        ours = {path for paths in self.paths_of_views for path in paths}
+        ours |= {labels_path(path) for path in ours}
+        for path in ours:
+            path.touch()
+        found = self.folder.glob("[!.]*.npy")
+        files = [(path.stat().st_mtime, path.stat().st_size, path) for path in found]
+        excess = sum(size for _, size, _ in files) - KEPT_BYTES
+        for _, size, path in sorted(files):
+            if excess <= 0:
+                return
+            if path not in ours:
+                with contextlib.suppress(OSError):  # another run's, on Windows
+                    path.unlink()
+                excess -= size
 
     @torch.no_grad()
     def compute(self, chunk: np.ndarray, path: Path) -> None:
