@@ -17,6 +17,7 @@ import audio_filtering
 import audio_io
 import voice_activity
 from config import CleaningSettings
+from spectral_gating import spectral_gate
 
 ANSWER_SPAN_S = 1.2
 """s. Segments within such a span are one word; beyond, the one with the most energy is taken."""
@@ -24,8 +25,6 @@ HIGHPASS_ORDER = 4
 """Order of the Butterworth high-pass."""
 NOISE_S = 0.1
 """s of sound outside the speech that it takes to know the noise."""
-GATE_PADDING_FRAMES = 8
-"""Frames of silence on either side in the gate; noisereduce's own 30,000 samples take 60 ms."""
 CLIPPED = 0.99
 """Amplitude from which a sample counts as clipped."""
 CLIPPED_FRACTION = 1e-3
@@ -104,7 +103,8 @@ def clean(
     clock.append(time.perf_counter())
     gated = highpassed
     if segments and outside.size >= NOISE_S * sample_rate and _gate_runs(snr, settings):
-        gated = spectral_gate(highpassed, sample_rate, outside, settings.gate_strength)
+        size = 2 ** round(np.log2(voice_activity.WINDOW_S * sample_rate))
+        gated = spectral_gate(highpassed, sample_rate, outside, settings.gate_strength, size)
     clock.append(time.perf_counter())
     span = (
         _answer_span(gated, sample_rate, segments)
@@ -206,35 +206,6 @@ def _noise_and_snr(
 
 def _gate_runs(snr_db: float, settings: CleaningSettings) -> bool:
     return settings.gate == "on" or (settings.gate == "auto" and snr_db < settings.gate_snr_db)
-
-
-def spectral_gate(
-    waveform: np.ndarray, sample_rate: int, noise: np.ndarray, strength: float
-) -> np.ndarray:
-    """Turn down, by `strength`, the parts of the spectrogram that don't stand out of `noise`.
-
-    Parameters
-    ----------
-    waveform, noise : float32 (samples,); `noise` is sound without speech from the same recording
-    strength : 0 to 1, share of the noise that is taken away
-
-    Returns
-    -------
-    float32 (samples,) : from noisereduce's stationary gate (Sainburg et al., 2020), 32 ms frames
-    """
-    import noisereduce
-
-    size = 2 ** round(np.log2(voice_activity.WINDOW_S * sample_rate))
-    gated = noisereduce.reduce_noise(
-        y=waveform,
-        sr=sample_rate,
-        y_noise=noise,
-        stationary=True,
-        prop_decrease=strength,
-        n_fft=size,
-        padding=GATE_PADDING_FRAMES * size,
-    )
-    return np.asarray(gated, dtype=np.float32)
 
 
 def _answer_span(

@@ -97,8 +97,8 @@ def forwards(linear: LinearFilter, waveform: np.ndarray) -> np.ndarray:
 def forwards_and_backwards(linear: LinearFilter, waveform: np.ndarray, padding: int) -> np.ndarray:
     """Filter float64 (samples,) without delay, and twice; `padding` samples more on either side.
 
-    They are the waveform turned about its first and its last sample (Gustafsson 1996 tells of such
-    edges). `padding` is less than the number of samples.
+    They are the waveform turned about its first and its last sample. `padding` is less than the
+    number of samples.
     """
     before = 2 * waveform[0] - waveform[padding:0:-1]
     after = 2 * waveform[-1] - waveform[-2 : -padding - 2 : -1]

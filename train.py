@@ -12,7 +12,8 @@
 FSDD is taken from FSDD_ARCHIVE, from data/, or from the internet. The best weights by validation
 loss, settings, history, curves and TensorBoard logs land in a folder under runs/. After a whole run
 the networks also replace those in saved_models/, unless they validate worse or were trained on
-fewer corpora (--overwrite: then too); what is replaced is kept in saved_models/previous.
+fewer corpora (--overwrite: then too); what is replaced is kept in saved_models/previous. Beside
+them vote.onnx holds them all, for recognition without PyTorch.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import utils
 from models import counting
 from recognition import calibration, ensemble
 from recognition.checkpoint import Checkpoint
+from recognition.onnx_export import write_vote
 from recognition.prediction import vote
 from training.cached_views import CachedLoader
 from training.data import TrainLoader, calibration_logits, compute_thread
@@ -297,8 +299,27 @@ def run(train_settings: TrainSettings) -> int:
             f"{name}: validation accuracy {scores['validation_accuracy']:.2%} at epoch "
             f"{scores['best_epoch']}, {scores['file_bytes'] / 1e6:.2f} MB in {scores['file']}"
         )
+    if train_settings.onnx and not summary["kept_apart"]:
+        write_onnx(train_settings.save_dir)
     print(f"done in {summary['seconds'] / 60:.1f} minutes; {next_step(train_settings, summary)}")
     return int(summary["failed"])
+
+
+def write_onnx(folder: Path) -> None:
+    """Put the vote of a folder's networks beside them in one file, which recognition then uses.
+
+    A failure is told, and costs nothing: recognition goes on with PyTorch.
+    """
+    path = folder / config.ONNX_NAME
+    try:
+        predictor = write_vote(path, config.DecisionSettings(models_dir=folder))
+    except Exception as error:  # whatever the exporter meets
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        print(f"warning: {path} not written ({reason}); PyTorch recognises", file=sys.stderr)
+        path.unlink(missing_ok=True)  # it would hold other networks
+        return
+    names = ", ".join(predictor.names)
+    print(f"{path}: vote of {names}, {path.stat().st_size / 1e6:.1f} MB, for use without PyTorch")
 
 
 def next_step(train_settings: TrainSettings, summary: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@ from typing import Any, Literal, NoReturn, TypeVar
 import config
 
 Settings = TypeVar("Settings")
-RECORDED_PACKAGES = ("torch", "torchaudio", "librosa", "numpy", "scipy", "soundfile", "noisereduce")
+RECORDED_PACKAGES = ("torch", "torchaudio", "librosa", "numpy", "scipy", "soundfile", "onnxruntime")
 
 MAX_VALUES = 1_000_000
 """Values in a tensor file at most; the state of a training run has a few thousand."""

@@ -106,8 +106,11 @@ def check_python() -> Found:
 
 
 def pins() -> dict[str, str]:
-    """Package name -> version, as requirements.txt pins them."""
+    """Package name -> version, as requirements.txt pins them, and the file that it includes."""
     lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    for line in [line for line in lines if line.startswith("-r ")]:
+        included = REQUIREMENTS.with_name(line.removeprefix("-r ").strip())
+        lines += included.read_text(encoding="utf-8").splitlines()
     return dict(line.split("==") for line in lines if re.match(r"[\w.-]+==", line))
 
 
@@ -307,7 +310,7 @@ def check_networks() -> Found:
     """The trained networks load and recognise digits that are spoken here and now."""
     from recognition.recognizer import Recognizer
 
-    files = config.DecisionSettings().network_files()
+    files = config.DecisionSettings().model_files()
     recognizer = Recognizer()
     names = " and ".join(file.name for file in files)
     recordings, spoken_by = _spoken_digits()

@@ -125,11 +125,15 @@ def open_session(path: Path, wanted: Sequence[str]) -> Any:
     if not path.is_file():
         raise UnusableFile(f"{path}: no such file; {REMEDY}")
     content = path.read_bytes()
-    if content.rfind(SEAL) < 0 or sealed(content) != content:
+    if not is_whole(content):
         problem = "truncated, altered or not the networks in one file"
         raise UnusableFile(f"{path}: {problem}; {REMEDY}")
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UnusableFile(
+            f"{path}: pip install onnxruntime, or --decision.runtime torch"
+        ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # a second thread costs more than it gains on one clip
     options.log_severity_level = 3
@@ -172,9 +176,22 @@ def check_interface(path: Path, session: Any, metadata: dict[str, Any]) -> None:
 def sealed(content: bytes) -> bytes:
     """An ONNX file with the SHA-256 of its content in the place that its metadata has for that."""
     place = content.rfind(SEAL) + len(SEAL)
-    before, after = content[:place], content[place + len(OPEN) :]
-    digest = hashlib.sha256(before + OPEN + after).hexdigest()
-    return before + digest.encode() + after
+    return content[:place] + seal_of(content) + content[place + len(OPEN) :]
+
+
+def is_whole(content: bytes) -> bool:
+    """Whether an ONNX file is one of ours, and as it was written."""
+    place = content.rfind(SEAL) + len(SEAL)
+    return place >= len(SEAL) and content[place : place + len(OPEN)] == seal_of(content)
+
+
+def seal_of(content: bytes) -> bytes:
+    """SHA-256, in hexadecimal digits, of an ONNX file with :data:`OPEN` in its place."""
+    place, view = content.rfind(SEAL) + len(SEAL), memoryview(content)
+    digest = hashlib.sha256(view[:place])
+    digest.update(OPEN)
+    digest.update(view[place + len(OPEN) :])
+    return digest.hexdigest().encode()
 
 
 def file_digest(path: Path) -> str:

@@ -197,8 +197,6 @@ class Recognizer:
         tone = (0.1 * np.sin(np.arange(self.rate))).astype(np.float32)
         self.recognize(Recording(tone, self.rate))
         self.predictor.predict(tone)
-        if self.cleaning is not None and self.cleaning.gate != "off":
-            audio_cleaning.spectral_gate(tone, self.rate, tone, self.cleaning.gate_strength)
 
     def recognize_file(self, path: Path | str) -> RecognitionResult:
         """Answer one sound file.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -70,7 +71,9 @@ def current(
 
 def installed(package: str) -> bool:
     """Whether a package is there; it is not imported, which may take seconds."""
-    return importlib.util.find_spec(package) is not None
+    with contextlib.suppress(ImportError):
+        return importlib.util.find_spec(package) is not None
+    return False
 
 
 def use_one_core() -> None:

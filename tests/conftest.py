@@ -70,6 +70,15 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_vote_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small untrained networks, and vote.onnx made from them; nobody may change them."""
+    pytest.importorskip("onnxscript", reason="the exporter needs it")
+    from small_vote import export_small_vote
+
+    return made_once(tmp_path_factory, "small-vote", export_small_vote)
+
+
 def data_path(variable: str) -> Path:
     """The path that an environment variable names; the test is skipped where it is unset."""
     value = os.environ.get(variable)

@@ -73,3 +73,18 @@ def padded(clips: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for row, clip in zip(batch, clips, strict=True):
         row[: len(clip)] = clip
     return batch, lengths
+
+
+def export_small_vote(folder: Path) -> None:
+    """The networks, and their vote for ONNX Runtime in both precisions."""
+    from recognition import onnx_export
+    from recognition.predictor import Predictor
+
+    save_small_vote(folder)
+    with encoder_of(folder):
+        settings = config.DecisionSettings(models_dir=folder)
+        predictor, made_from = Predictor(settings), onnx_export.digests(settings)
+        model = onnx_export.exported(predictor)
+        for precision, name in (("float32", "float32.onnx"), ("int8", config.ONNX_NAME)):
+            content = onnx_export.finished(model, predictor, precision, made_from)
+            (folder / name).write_bytes(content)

@@ -19,7 +19,7 @@ LAYERS = (
     {"train", "microphone_inference", "audio_recorder_analyzer", "app"},
     {"training", "live", "batch_inference", "export_model"},
     {"recognition", "visualization"},
-    {"dataset_loader", "audio_cleaning", "audio_filtering", "voice_activity"},
+    {"dataset_loader", "audio_cleaning", "audio_filtering", "spectral_gating", "voice_activity"},
     {"corpora", "audio_augmentation"},
     {
         "synthesis",

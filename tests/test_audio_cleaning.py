@@ -7,7 +7,6 @@ import time
 import zipfile
 from pathlib import Path
 
-import noisereduce
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -252,15 +251,6 @@ def test_the_gate_is_automatic_by_default():
     )
     untouched = clean(quiet, RATE)
     assert untouched.gated is untouched.highpassed
-
-
-def test_the_gate_is_noisereduce_without_its_long_padding():
-    noisy = padded(word(), level=0.03)
-    expected = noisereduce.reduce_noise(
-        y=noisy, sr=RATE, y_noise=noisy[:4000], stationary=True, prop_decrease=0.6, n_fft=256
-    )
-    found = audio_cleaning.spectral_gate(noisy, RATE, noisy[:4000], 0.6)
-    assert audio_io.rms(found - expected) < 0.02 * audio_io.rms(expected)
 
 
 @pytest.mark.parametrize("rate", (8000, 16000, 22050, 32000, 44100, 48000))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import made_once
-from small_vote import RATE, encoder_of, padded, save_small_vote, sounds
+from small_vote import RATE, encoder_of, padded, sounds
 
 import config
 import export_model
@@ -25,27 +24,10 @@ pytest.importorskip("onnxscript")
 SCRIPT = Path(export_model.__file__)
 
 
-def export(folder: Path) -> None:
-    """Networks, and their vote in both precisions."""
-    save_small_vote(folder)
-    with encoder_of(folder):
-        settings = config.DecisionSettings(models_dir=folder)
-        predictor, made_from = Predictor(settings), onnx_export.digests(settings)
-        model = onnx_export.exported(predictor)
-        for precision, name in (("float32", "float32.onnx"), ("int8", "vote.onnx")):
-            content = onnx_export.finished(model, predictor, precision, made_from)
-            (folder / name).write_bytes(content)
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory) -> Path:
-    return made_once(tmp_path_factory, "small-vote", export)
-
-
 @pytest.fixture
-def folder(made, tmp_path):
+def folder(small_vote_dir, tmp_path):
     """A copy that a test may damage."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(small_vote_dir, tmp_path, dirs_exist_ok=True)
     with encoder_of(tmp_path):
         yield tmp_path
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from untrained import checkpoint
 from waiting import PATIENCE, unmeasured
 
 import audio_io
@@ -23,7 +24,9 @@ import config
 import train as train_module
 import utils
 from recognition.checkpoint import load_checkpoint, save_checkpoint
-from train import train
+from recognition.onnx_predictor import OnnxPredictor
+from recognition.runtime import load_predictor
+from train import train, write_onnx
 from training.data import TrainLoader
 from training.settings import TrainSettings, prepare_data
 from training.trainer import Trainer
@@ -75,6 +78,7 @@ def words(tones: Path, out: Path, *more: str) -> list[str]:
         "0.01",
         "--rnn-features",
         "log_mel",  # the encoder takes its time; test_cached_views.py trains through it
+        "--no-onnx",
         *more,
     ]
 
@@ -475,3 +479,23 @@ def test_killed_again_and_again_it_resumes_to_the_weights_of_an_unbroken_run(
     finished = run(*words(tones, broken, *more, "--resume"))
     assert finished.returncode == 0, finished.stderr
     assert same(weights(tmp_path / "unbroken" / "models"), weights(broken / "models"))
+
+
+@pytest.mark.slow
+def test_a_whole_run_leaves_the_vote_for_onnx_runtime(tones, tmp_path):
+    pytest.importorskip("onnxscript")
+    (tmp_path / "models").mkdir()
+    done = run(*words(tones, tmp_path, "--training.epochs", "1", "--onnx"))
+    assert done.returncode == 0, done.stderr
+    assert "vote.onnx: vote of cnn, rnn" in done.stdout
+    found = load_predictor(config.DecisionSettings(models_dir=tmp_path / "models"))
+    assert isinstance(found, OnnxPredictor) and found.names == ["cnn", "rnn"]
+
+
+def test_an_export_that_fails_is_told_and_costs_nothing(tmp_path, capsys, monkeypatch):
+    (tmp_path / "vote.onnx").write_bytes(b"of earlier networks")
+    save_checkpoint(tmp_path / "cnn.pt", checkpoint("cnn"))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    write_onnx(tmp_path)
+    assert "vote.onnx not written (ONNX: pip install" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["cnn.pt"]

@@ -62,6 +62,8 @@ class TrainSettings:
     """Go on with the last run of the same settings after a crash or Ctrl-C."""
     overwrite: bool = False
     """Replace networks in save-dir also by ones that validate worse or knew fewer corpora."""
+    onnx: bool = True
+    """Put vote.onnx beside the networks in save-dir, for recognition without PyTorch."""
     quick: bool = False
     """A tenth of the work: fewer epochs, views and synthetic clips; scores are lower."""
     dry_run: bool = False
