@@ -243,7 +243,11 @@ class FrontEnd(nn.Module):
 
     def tempo_augmented(self, waveforms: Tensor) -> list[Tensor]:
         """Test-time augmentation: the features at every tempo in the settings."""
-        bands = self.bands(self.power(waveforms))
+        return self.at_tempos(self.power(waveforms))
+
+    def at_tempos(self, power: Tensor) -> list[Tensor]:
+        """The same of a power spectrogram, float32 (batch, n_fft // 2 + 1, frames)."""
+        bands = self.bands(power)
         ones = torch.ones(len(bands), 1, device=bands.device)
         return [
             self.from_bands(bands if tempo == 1 else warp(bands, ones, tempo * ones))

@@ -462,6 +462,11 @@ class TrainingSettings:
     which takes longer."""
     encoder_views: int = 2
     """The same for networks behind the pretrained encoder; at least 1."""
+    teacher_share: float = 0.9
+    """Share of the loss in which a student is compared with its teacher; its labels have the rest
+    (only with --teacher)."""
+    teacher_temperature: float = 2.0
+    """What logits are divided by in that comparison: above 1, unlikely answers count for more."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes CUDA where there is one."""
     mixed_precision: bool = True
@@ -473,6 +478,8 @@ class TrainingSettings:
         )
         _within(self, 1e-6, 100, "learning_rate", "gradient_clip")
         _within(self, 0, 0.9999, "weight_decay", "label_smoothing", "warmup", "average_decay")
+        _within(self, 0, 1, "teacher_share")
+        _within(self, 0.1, 10, "teacher_temperature")
         _within(self, 1, 1024, "threads")
 
 

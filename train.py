@@ -4,6 +4,7 @@
     python train.py --models cnn --seed 1             one network, another seed
     python train.py --models all                      every network there is
     python train.py --models cnn resnet ensemble      two, their votes weighted on validation
+    python train.py --teacher saved_models            a small student of the trained networks' vote
     python train.py --quick                           a quick look: better networks stay in place
     python train.py --resume                          go on after a crash or Ctrl-C
     python train.py --init saved_models --data.corpora auto,own --training.epochs 3
@@ -38,7 +39,8 @@ from recognition.checkpoint import Checkpoint
 from recognition.onnx_export import write_vote
 from recognition.prediction import vote
 from training.cached_views import CachedLoader
-from training.data import TrainLoader, calibration_logits, compute_thread
+from training.data import TrainLoader, calibration_logits, compute_thread, pick_device
+from training.distillation import DistillationLoader, Teacher
 from training.feature_cache import FeatureLoader
 from training.run_folder import open_run, stored_settings
 from training.run_log import RunLog
@@ -73,8 +75,11 @@ def train(
         train_settings = quick(train_settings)
     if not train_settings.dry_run:
         check_writable(train_settings.save_dir)
+    teacher = find_teacher(train_settings)
     training_data = training_data or prepare_data(train_settings)
     folder = open_run(train_settings)
+    if teacher is not None:
+        teacher.require_same(folder)
     print(
         f"run {folder}: {len(training_data.training)} training, "
         f"{len(training_data.validation)} validation clips of {training_data.corpora}, "
@@ -84,7 +89,7 @@ def train(
     )
     reason = reason_to_keep_apart(train_settings, training_data.corpora)
     print(plan(train_settings, reason), flush=True)
-    trainers = make_trainers(train_settings, training_data, folder)
+    trainers = make_trainers(train_settings, training_data, folder, teacher)
     networks = {name: describe(trainer) for name, trainer in trainers.items()}
     run_epochs(trainers, folder)
     checkpoints = calibrate(trainers)
@@ -111,16 +116,37 @@ def train(
     return summary
 
 
+def find_teacher(train_settings: TrainSettings) -> Teacher | None:
+    """The networks to learn from, if the settings name some: looked at before all that takes long.
+
+    Raises
+    ------
+    UserError : they can't be a teacher of these clips
+    """
+    if train_settings.teacher is None:
+        return None
+    device = pick_device(train_settings.training)
+    return Teacher(train_settings.teacher, train_settings.audio, device)
+
+
 def make_trainers(
-    train_settings: TrainSettings, training_data: TrainingData, folder: Path
+    train_settings: TrainSettings,
+    training_data: TrainingData,
+    folder: Path,
+    teacher: Teacher | None = None,
 ) -> dict[str, Trainer]:
     """A trainer for every network; those with the same front end share their batches."""
     loaders: dict[config.FeaturesSettings, TrainLoader] = {}
     for name in train_settings.models:
         features = train_settings.front_end(name)
         if features not in loaders:
-            kind = loader_kind(train_settings, features)
-            loaders[features] = kind(train_settings, training_data, features)
+            if teacher is None:
+                kind = loader_kind(train_settings, features)
+                loaders[features] = kind(train_settings, training_data, features)
+            else:
+                loaders[features] = DistillationLoader(
+                    train_settings, training_data, features, teacher
+                )
             loaders[features].prepare()
     return {
         name: Trainer(name, train_settings, loaders[train_settings.front_end(name)], folder)
@@ -268,12 +294,15 @@ def provenance(trainer: Trainer) -> dict[str, Any]:
     best = min(trainer.history, key=lambda line: line["validation_loss"])
     train_settings = trainer.train_settings
     settings = stored_settings(train_settings)
-    encoder = {}
+    files: dict[str, Any] = {}
     if trainer.features.kind == "encoder":
         path = config.program_path(config.ENCODER_FILE)
-        encoder = {"encoder_sha256": speech_encoder.digest(path)}
+        files["encoder_sha256"] = speech_encoder.digest(path)
     for place in config.PLACES:  # where somebody's copies lie is nobody else's business
         settings["data"].pop(place)
+    settings.pop("teacher")
+    if isinstance(trainer.loader, DistillationLoader):
+        files["teacher_sha256"] = trainer.loader.teacher.digests
     return {
         "corpora": trainer.loader.training_data.corpora,
         "protocol": train_settings.data.split,
@@ -286,7 +315,7 @@ def provenance(trainer: Trainer) -> dict[str, Any]:
             "validation_accuracy": best["validation_accuracy"],
         },
         "words_heard": list(trainer.loader.training_data.words_heard),
-        **encoder,
+        **files,
         **utils.run_record(),
     }
 

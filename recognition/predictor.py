@@ -108,15 +108,24 @@ class Predictor(VotingPredictor):
 
         `calibrated` applies what was found on validation (:func:`recognition.calibration.fit`).
         """
-        posteriors = {}
-        for name, logits in self.logits(clips).items():
-            item = self.checkpoints[name]
-            posteriors[name] = (
-                calibration.calibrated(logits.numpy(), item.temperature, item.reject_bias)
-                if calibrated
-                else calibration.softmax(logits.numpy())
+        logits = self.logits(clips)
+        if calibrated:
+            return self.calibrated(logits)
+        return {
+            name: calibration.softmax(values.numpy()).astype(np.float32)
+            for name, values in logits.items()
+        }
+
+    def calibrated(self, logits: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        """Each network's calibrated posteriors, float32 (batch, 11), of its logits of that size."""
+        return {
+            name: calibration.calibrated(
+                values.numpy(),
+                self.checkpoints[name].temperature,
+                self.checkpoints[name].reject_bias,
             ).astype(np.float32)
-        return posteriors
+            for name, values in logits.items()
+        }
 
     def heard(self, waveforms: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         return self.posteriors(np.stack([self.prepare(waveform) for waveform in waveforms]))

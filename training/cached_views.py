@@ -27,6 +27,7 @@ from tqdm import tqdm
 import config
 import speech_encoder
 import utils
+from audio_augmentation import Augmenter
 from training.data import TrainLoader, compute_thread, prefetch
 from training.settings import TrainingData, TrainSettings
 
@@ -113,13 +114,17 @@ class CachedLoader(TrainLoader):
         digest.update(self.training_data.training_labels[chunk].tobytes())
         return digest.hexdigest()[:32]
 
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """What is stored of a chunk in one view: features, then what targets are made of."""
+        return path, labels_path(path)
+
     def prepare(self) -> None:
         """Compute what is not there yet, on all cores."""
         todo = [
             (chunk, path)
             for paths in self.paths_of_views
             for chunk, path in zip(self.chunks, paths, strict=True)
-            if not (path.exists() and labels_path(path).exists())
+            if not all(file.exists() for file in self.files(path))
         ]
         workers = [compute_thread(self.settings) for _ in range(os.cpu_count() or 1)]
         bar = tqdm(total=len(todo), desc="views", unit="chunk", leave=False, disable=None)
@@ -162,26 +167,35 @@ class CachedLoader(TrainLoader):
         clips = self._waveforms(self.training_data.training[chunk])
         labels = torch.from_numpy(self.training_data.training_labels[chunk]).to(self.device)
         clips, labels = augmenter.waveforms(clips, labels)
-        parts = [
-            self.front_end.from_power(augmenter.spectrograms(self.front_end.power(part)))
-            for part in clips.split(PART)
-        ]
-        frames = torch.cat(parts).to(torch.float16).cpu().numpy()
-        for file, values in ((path, frames), (labels_path(path), labels.cpu().numpy())):
+        parts = [self.of_part(part, augmenter) for part in clips.split(PART)]
+        frames, *more = (torch.cat(column).to(torch.float16) for column in zip(*parts, strict=True))
+        for file, values in zip(self.files(path), (frames, labels, *more), strict=True):
             buffer = io.BytesIO()  # numpy's own writer tells no reason where a disk is full
-            np.save(buffer, values, allow_pickle=False)
+            np.save(buffer, values.cpu().numpy(), allow_pickle=False)
             with utils.atomic_path(file) as temporary:
                 temporary.write_bytes(buffer.getvalue())
+
+    def of_part(self, clips: Tensor, augmenter: Augmenter) -> tuple[Tensor, ...]:
+        """Features of clips, float32 (batch, samples), that are augmented so far as waveforms."""
+        power = augmenter.spectrograms(self.front_end.power(clips))
+        return (self.front_end.from_power(power),)
+
+    def stored_targets(self, view: int) -> tuple[np.ndarray, ...]:
+        """What targets are made of, for all clips in one view: labels, int64 (clips,)."""
+        paths = self.paths_of_views[view]
+        columns = zip(*(self.files(path)[1:] for path in paths), strict=True)
+        return tuple(np.concatenate([np.load(file) for file in column]) for column in columns)
+
+    def batch_targets(self, *stored: Tensor) -> Tensor:
+        """Targets of a batch, of its share of :meth:`stored_targets`."""
+        return self.targets(stored[0])
 
     def epoch(
         self, number: int, pool: ThreadPoolExecutor
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
         """The batches of an epoch, as :meth:`TrainLoader.epoch`; each clip in a view at random."""
         files = [[np.load(path, mmap_mode="r") for path in paths] for paths in self.paths_of_views]
-        labels = [
-            np.concatenate([np.load(labels_path(path)) for path in paths])
-            for paths in self.paths_of_views
-        ]
+        stored = [self.stored_targets(view) for view in range(self.views)]
         random = np.random.default_rng((self.train_settings.seed, number))
         order = random.permutation(self.rows)
         views = random.integers(self.views, size=len(order))
@@ -195,8 +209,11 @@ class CachedLoader(TrainLoader):
                 [files[view][self.chunk_of[row]][self.place_of[row]] for view, row in chosen]
             )
             features = torch.from_numpy(frames).to(self.device).float()
-            targets = torch.tensor([labels[view][row] for view, row in chosen], device=self.device)
-            return self.augmenter.spec_augmented(features), self.targets(targets)
+            columns = zip(
+                *([kept[row] for kept in stored[view]] for view, row in chosen), strict=True
+            )
+            targets = [torch.from_numpy(np.stack(column)).to(self.device) for column in columns]
+            return self.augmenter.spec_augmented(features), self.batch_targets(*targets)
 
         return prefetch(pool, make, len(self))
 

@@ -21,6 +21,8 @@ from corpora import splits
 from corpora.clips import Clips, concatenate
 from models import registry
 
+STUDENT = ("lightweight",)
+"""The network that learns from a teacher by default."""
 HELD_OUT_FRACTION = 0.1
 """Share of the speakers of each corpus outside FSDD who validate, and never train."""
 WINDOWS_IN_MEMORY = 256 << 20
@@ -58,6 +60,10 @@ class TrainSettings:
     """Folder for run records: settings, history, curves, TensorBoard logs, resumable states."""
     init: Path | None = None
     """Folder of trained networks to start from, for instance to adapt to your own voice."""
+    teacher: Path | None = None
+    """Folder of networks, or the file of one, whose vote a student learns: one network, lightweight
+    unless --models names another, that listens at a single tempo and goes to a folder of its own,
+    saved_models/student."""
     resume: bool = False
     """Go on with the last run of the same settings after a crash or Ctrl-C."""
     overwrite: bool = False
@@ -77,8 +83,30 @@ class TrainSettings:
             object.__setattr__(self, "weigh_votes", True)  # frozen
             names = names or type(self).models
         object.__setattr__(self, "models", names)
+        if self.teacher is not None:
+            self._become_student()
+            names = self.models
         for name in names:
             registry.model_arguments(name, self.model, self.front_end(name).kind)
+
+    def _become_student(self) -> None:
+        """What --teacher changes of the defaults; the dataclass is frozen."""
+        if self.models == type(self).models:
+            object.__setattr__(self, "models", STUDENT)
+        if len(self.models) > 1:
+            raise config.UserError(
+                f"--teacher: a student is one network, not {', '.join(self.models)}; name it, for "
+                f"instance --models {STUDENT[0]}"
+            )
+        if self.training.views < 1:
+            raise config.UserError(
+                "--teacher: training.views is 0: use at least 1, for the teacher answers each view "
+                "of a clip once"
+            )
+        if self.save_dir == type(self).save_dir:
+            object.__setattr__(self, "save_dir", self.save_dir / "student")
+        single = dataclasses.replace(self.features, tempos=(1.0,))
+        object.__setattr__(self, "features", single)
 
     def front_end(self, name: str) -> config.FeaturesSettings:
         """The front end of network `name`."""

@@ -21,6 +21,7 @@ from models.blocks import Dropout
 from models.oh import fold_oh, grown
 from recognition.checkpoint import load_checkpoint
 from training.data import TrainLoader
+from training.distillation import distillation_loss
 from training.optimizers import make_optimizers
 from training.settings import TrainSettings
 
@@ -120,7 +121,8 @@ class Trainer:
         Parameters
         ----------
         features : float32 (batch, n_features, frames)
-        targets : float32 (batch, classes), probabilities
+        targets : float32 (batch, classes), probabilities; a student's as of
+            :meth:`training.distillation.DistillationLoader.batch_targets`
 
         Raises
         ------
@@ -128,7 +130,7 @@ class Trainer:
         """
         with self.autocast:
             logits = self.network.train()(features).float()
-            loss = F.cross_entropy(logits, targets)
+            loss = self.loss(logits, targets)
         if not torch.isfinite(loss):
             raise config.UserError(
                 f"{self.name}: the loss became NaN or infinite in epoch {self.epoch + 1}; lower "
@@ -139,8 +141,17 @@ class Trainer:
         if self.batch % self.settings.accumulation == 0:
             self._step(self.epoch * self.steps + self.batch // self.settings.accumulation - 1)
         self.loss_sum += loss.item() * len(features)
-        self.correct += int((logits.argmax(1) == targets.argmax(1)).sum())
+        labels = targets[:, : config.N_CLASSES].argmax(1)
+        self.correct += int((logits.argmax(1) == labels).sum())
         self.seen += len(features)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy; of a student, mixed with what it lacks of its teacher's vote."""
+        if self.train_settings.teacher is None:
+            return F.cross_entropy(logits, targets)
+        return distillation_loss(
+            logits, targets, self.settings.teacher_share, self.settings.teacher_temperature
+        )
 
     def _step(self, step: int) -> None:
         for optimizer in self.optimizers:
