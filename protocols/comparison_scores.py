@@ -154,14 +154,30 @@ def false_accepts(
 
 
 def sizes(entry: Entry, predictor: Predictor) -> Row:
-    """Parameters, multiply-adds and bytes of all members, with the encoders they listen through.
+    """What :func:`counts` says, and bytes of all members with the encoders they listen through."""
+    parameters, multiply_adds = counts(predictor)
+    size = sum(path.stat().st_size for path in entry.files())
+    if any(item.features.kind == "encoder" for item in predictor.checkpoints.values()):
+        size += config.program_path(config.ENCODER_FILE).stat().st_size
+    validation = [item.record.get("validation", {}) for item in predictor.checkpoints.values()]
+    return {
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "megabytes": size / MEGABYTE,
+        "validation_accuracy": validation[0].get("validation_accuracy")
+        if len(validation) == 1
+        else None,
+    }
 
-    The multiply-adds are those of an answer: a pass for each tempo of the test-time augmentation.
+
+def counts(predictor: Predictor) -> tuple[int, int]:
+    """Parameters of all networks and the encoders they listen through; multiply-adds of an answer.
+
+    These are a pass for each tempo of the test-time augmentation.
     """
     import torch
 
     parameters = multiply_adds = 0
-    size = sum(path.stat().st_size for path in entry.files())
     encoders: dict[tuple[config.AudioSettings, config.FeaturesSettings], None] = {}
     for name, checkpoint in predictor.checkpoints.items():
         front_end, network = predictor.networks[name]
@@ -173,19 +189,9 @@ def sizes(entry: Entry, predictor: Predictor) -> Row:
         if checkpoint.features.kind == "encoder":
             encoders[checkpoint.audio, checkpoint.features] = None
     for audio, features in encoders:
-        counts = encoder_sizes(audio, features)
-        parameters, multiply_adds = parameters + counts[0], multiply_adds + counts[1]
-    if encoders:
-        size += config.program_path(config.ENCODER_FILE).stat().st_size
-    validation = [item.record.get("validation", {}) for item in predictor.checkpoints.values()]
-    return {
-        "parameters": parameters,
-        "multiply_adds": multiply_adds,
-        "megabytes": size / MEGABYTE,
-        "validation_accuracy": validation[0].get("validation_accuracy")
-        if len(validation) == 1
-        else None,
-    }
+        own = encoder_sizes(audio, features)
+        parameters, multiply_adds = parameters + own[0], multiply_adds + own[1]
+    return parameters, multiply_adds
 
 
 def encoder_sizes(

@@ -1,13 +1,18 @@
-"""How long networks take: one clip alone, and many together, always on one thread."""
+"""How long things take: clips alone and many together on one thread, whole processes, in turns."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+import config
 from corpora.clips import Clips
 from recognition.predictor import Predictor
 
@@ -15,19 +20,135 @@ TIMED_CLIPS = 60
 """Clips recognised one by one to take the time: enough for a 95th percentile."""
 WARM_UP = 3
 """Clips recognised before the clock starts."""
+MATRIX = 1024
+"""Rows and columns of the matrices whose product shows what a core can compute."""
+LAUNCH = """
+import json, subprocess, sys, time
+begun = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+figures = {"s": time.perf_counter() - begun}
+try:
+    import resource
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    figures["peak MB"] = peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+except ImportError:
+    pass
+print(json.dumps([done.returncode, done.stderr, figures]))
+"""
+"""A small program that starts another: the system counts the memory of who starts it, too."""
+
+Figures = dict[str, float]
+"""Unit -> figure."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that is timed, with the others of its group in turns."""
+
+    group: str
+    name: str
+    measure: Callable[[], Figures]
+    """Does it once and returns a figure for each unit; a UserError is why it can't be done."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of one line in one unit, one a round."""
+
+    group: str
+    name: str
+    unit: str
+    all: list[float]
+
+    @property
+    def median(self) -> float:
+        """The median over the rounds."""
+        return float(np.median(self.all))
+
+
+def take_turns(lines: Sequence[Line], rounds: int) -> tuple[list[Measured], dict[Line, str]]:
+    """Measure every line once a round: a busy machine meets all alike.
+
+    Returns
+    -------
+    measured : in the order of the lines
+    absent : line -> why it can't be measured here
+    """
+    from tqdm import tqdm
+
+    figures: dict[tuple[Line, str], list[float]] = {}
+    absent: dict[Line, str] = {}
+    for _ in tqdm(range(rounds), unit="round", disable=None, leave=False):
+        for line in lines:
+            if line not in absent:
+                try:
+                    for unit, value in line.measure().items():
+                        figures.setdefault((line, unit), []).append(value)
+                except config.UserError as error:
+                    absent[line] = str(error)
+    measured = [
+        Measured(line.group, line.name, unit, values)
+        for (line, unit), values in figures.items()
+        if line not in absent
+    ]
+    return measured, absent
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch compute on one thread, so that cores and other work matter little."""
+    """Let PyTorch and NumPy compute on one thread, so that cores and other work matter little."""
+    import threadpoolctl
+
+    with threads(1), threadpoolctl.threadpool_limits(1):
+        yield
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let PyTorch compute on so many threads."""
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+
+
+def seconds(work: Callable[[], object], times: int) -> float:
+    """Mean seconds of a call on one thread, after a first call that does not count."""
+    with one_thread():
+        work()
+        begun = time.perf_counter()
+        for _ in range(times):
+            work()
+        return (time.perf_counter() - begun) / times
+
+
+def matrix_product() -> Figures:
+    """Multiply-adds a second of a float32 matrix product on one thread: what a core can do."""
+    import torch
+
+    matrix = torch.ones(MATRIX, MATRIX)
+    best = min(seconds(lambda: matrix @ matrix, 1) for _ in range(3))
+    return {"billion multiply-adds a second": MATRIX**3 / best / 1e9}
+
+
+def whole_process(command: Sequence[str]) -> Figures:
+    """Seconds of a process from start to end, and, not on Windows, its largest resident memory.
+
+    Raises
+    ------
+    UserError : it failed; the text is the last line of what it said
+    """
+    launch = [sys.executable, "-c", LAUNCH, *command]
+    done = subprocess.run(launch, capture_output=True, text=True, cwd=config.PROGRAM_DIR)
+    code, said, figures = json.loads(done.stdout)
+    if code:
+        last = (said.strip().splitlines() or [f"exit code {code}"])[-1]
+        raise config.UserError(last.removeprefix("error: "))
+    return figures
 
 
 def some_waveforms(clips: Clips, count: int) -> list[np.ndarray]:
