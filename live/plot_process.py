@@ -1,7 +1,8 @@
 """Draws comparison plots in a process of its own, so that drawing never holds up listening.
 
-The parent writes pickled jobs to this script's standard input. That ends when the parent ends, in
-whatever way, on every system, and ends the script. (The worker of a ``ProcessPoolExecutor`` stays
+The parent writes pickled jobs, each after its length, to this script's standard input. That ends
+when the parent ends, in whatever way, on every system, and ends the script once it has drawn what
+it got. (The worker of a ``ProcessPoolExecutor`` stays
 for ever when its parent is killed, imports torch with the main script, and can't be ended after a
 time before Python 3.14.)
 """
@@ -13,18 +14,20 @@ import os
 import pickle
 import queue
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from audio_cleaning import Cleaned
     from recognition.prediction import Prediction
 
+LENGTH = "<Q"
+"""How the length of a job, in bytes, is written."""
 WAITING_JOBS = 16
 """Plots that may wait to be drawn, about 5 MB; more are left out while somebody speaks."""
 END_SECONDS = 2.0
@@ -57,7 +60,7 @@ class PlotProcess:
             self._thread = threading.Thread(target=self._deliver, daemon=True)
             self._thread.start()
         try:
-            self._jobs.put((cleaned, rate, without_torch(prediction), path), block=wait)
+            self._jobs.put((cleaned, rate, prediction, path), block=wait)
         except queue.Full:
             self.skipped += 1
 
@@ -71,7 +74,8 @@ class PlotProcess:
             self._process = _start()
             assert self._process.stdin is not None
             while (job := self._jobs.get()) is not None:
-                pickle.dump(job, self._process.stdin)
+                content = pickle.dumps(job)
+                self._process.stdin.write(struct.pack(LENGTH, len(content)) + content)
                 self._process.stdin.flush()
         except (OSError, ValueError):
             self.broken = True
@@ -79,10 +83,14 @@ class PlotProcess:
                 while True:
                     self._jobs.get_nowait()
 
-    def close(self, patience: float) -> bool:
-        """Let the waiting plots be drawn for at most `patience` s; True where all were."""
+    def close(self, patience: float, wait: bool = True) -> bool:
+        """Let the waiting plots be drawn for at most `patience` s; True where all were.
+
+        Without `wait` they need only be handed over in that time, and are drawn after the end.
+        """
         if self._thread is None:
             return True
+        handed_over = False
         deadline = time.monotonic() + patience
 
         def left() -> float:
@@ -95,11 +103,15 @@ class PlotProcess:
                 return False
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
-            return self._process.wait(left()) == 0
+            handed_over = not wait and self._process.poll() is None
+            return handed_over or self._process.wait(left()) == 0
         except (queue.Full, subprocess.TimeoutExpired):
             return False
         finally:
-            self._end()
+            if handed_over and self._process is not None:
+                self._process.returncode = 0  # it is nobody's to wait for
+            else:
+                self._end()
 
     def _end(self) -> None:
         """End the process, which removes the file that it is writing."""
@@ -134,27 +146,32 @@ def _start() -> subprocess.Popen:
     )
 
 
-def without_torch(prediction: Prediction) -> SimpleNamespace:
-    """The same fields in a plain object, so that the worker needs no torch (200 MB) to read it."""
-    predictions = {
-        name: SimpleNamespace(**vars(item)) for name, item in prediction.predictions.items()
-    }
-    return SimpleNamespace(**vars(prediction) | {"predictions": predictions})
-
-
 def main() -> None:
     """Draw what comes in on standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # half a file is removed on the way
     if hasattr(os, "nice"):
         os.nice(15)
-    import visualization
+    jobs: queue.Queue[bytes | None] = queue.Queue(WAITING_JOBS)
+    threading.Thread(target=_receive, args=(jobs,), daemon=True).start()
+    import visualization  # takes a second, in which jobs arrive already
 
-    with contextlib.suppress(EOFError, pickle.UnpicklingError):  # the latter: ends within a job
+    while (content := jobs.get()) is not None:
+        cleaned, rate, prediction, path = pickle.loads(content)
+        with contextlib.suppress(OSError):  # a full disk: the parent tells
+            visualization.plot_comparison(cleaned, rate, prediction, path)
+
+
+def _receive(jobs: queue.Queue[bytes | None]) -> None:
+    """Take jobs off standard input until it ends, also in the middle of one."""
+    with contextlib.suppress(OSError, struct.error):
         while True:
-            cleaned, rate, prediction, path = pickle.load(sys.stdin.buffer)
-            with contextlib.suppress(OSError):  # a full disk: the parent tells
-                visualization.plot_comparison(cleaned, rate, prediction, path)
+            (length,) = struct.unpack(LENGTH, sys.stdin.buffer.read(struct.calcsize(LENGTH)))
+            content = sys.stdin.buffer.read(length)
+            if len(content) < length:
+                break
+            jobs.put(content)
+    jobs.put(None)
 
 
 if __name__ == "__main__":

@@ -115,12 +115,16 @@ class RecordingStore:
         self.saves = False
 
     def close(self, patience: float | None = None) -> None:
-        """Let the last plots be drawn, for `patience` s at most or :data:`PLOT_PATIENCE`."""
+        """Let the last plots be drawn, for `patience` s at most or :data:`PLOT_PATIENCE`.
+
+        Where nobody is hurried, as after files, they are drawn after the program's end.
+        """
         if self._plots is None:
             return
         if self._plots.waiting > 1:  # one is quick: not worth a word
             self._say(f"drawing {self._plots.waiting} more plots; Ctrl-C leaves them out")
-        finished = self._plots.close(PLOT_PATIENCE if patience is None else patience)
+        patience = PLOT_PATIENCE if patience is None else patience
+        finished = self._plots.close(patience, wait=self.hurried)
         if self._plots.skipped:
             self._say(f"{self._plots.skipped} plots were left out: the answers came too quickly")
         elif not finished:
