@@ -7,31 +7,31 @@ import numpy as np
 from protocols import scoring
 from protocols.metrics import Proportion
 from protocols.scoring import ClipResults
-from recognition.predictor import Predictor
+from recognition.prediction import VotingPredictor
 
 HEARD, NOT_HEARD = "heard in training", "not heard in training"
 """Names of the two groups."""
 
 
-def heard(predictor: Predictor, key: str) -> frozenset[str] | None:
+def heard(predictor: VotingPredictor, key: str) -> frozenset[str] | None:
     """What any of the networks heard in training; None where no checkpoint says.
 
     `key` is "words_heard" (other words) or "speakers_heard".
     """
-    records = [checkpoint.record for checkpoint in predictor.checkpoints.values()]
+    records = predictor.records.values()
     lists = [record[key] for record in records if isinstance(record.get(key), (list, tuple))]
     return frozenset(str(item) for names in lists for item in names) if lists else None
 
 
-def corpora_heard(predictor: Predictor) -> frozenset[str]:
+def corpora_heard(predictor: VotingPredictor) -> frozenset[str]:
     """Names of the corpora that any of the networks was trained on."""
-    records = [checkpoint.record for checkpoint in predictor.checkpoints.values()]
+    records = predictor.records.values()
     return frozenset(
         name for record in records for name in str(record.get("corpora", "")).split("+") if name
     )
 
 
-def words_apart(names: np.ndarray, predictor: Predictor) -> dict[str, np.ndarray]:
+def words_apart(names: np.ndarray, predictor: VotingPredictor) -> dict[str, np.ndarray]:
     """Clips by whether training heard their word, bool (n,); empty where no checkpoint says.
 
     A clip's name, str (n,), begins with its word: ``tree_speaker_0``.
@@ -43,7 +43,9 @@ def words_apart(names: np.ndarray, predictor: Predictor) -> dict[str, np.ndarray
     return {name: part for name, part in ((HEARD, mask), (NOT_HEARD, ~mask)) if part.any()}
 
 
-def speakers_apart(results: ClipResults, predictor: Predictor) -> dict[str, dict[str, Proportion]]:
+def speakers_apart(
+    results: ClipResults, predictor: VotingPredictor
+) -> dict[str, dict[str, Proportion]]:
     """Accuracies by whether training heard the speaker; empty where no checkpoint says."""
     known = heard(predictor, "speakers_heard")
     if known is None:
@@ -53,7 +55,7 @@ def speakers_apart(results: ClipResults, predictor: Predictor) -> dict[str, dict
 
 
 def corpora_apart(
-    by_corpus: dict[str, dict[str, Proportion]], predictor: Predictor
+    by_corpus: dict[str, dict[str, Proportion]], predictor: VotingPredictor
 ) -> dict[str, dict[str, Proportion]]:
     """Macro averages over corpora of which training heard other speakers, and over the others.
 

@@ -162,7 +162,7 @@ def onnx_metadata(predictor: Predictor, precision: str) -> dict[str, Any]:
         "thresholds": {name: item.threshold for name, item in checkpoints.items()},
         "knows_oh": {name: item.knows_oh for name, item in checkpoints.items()},
         "licence": LICENCE,
-        "records": {name: item.record for name, item in checkpoints.items()},
+        "records": predictor.records,
     }
     if any(item.features.kind == "encoder" for item in checkpoints.values()):
         metadata["encoder_licence"] = speech_encoder.LICENCE

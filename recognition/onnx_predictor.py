@@ -88,6 +88,10 @@ class OnnxPredictor(VotingPredictor):
         self.threshold = self._threshold() if wanted is None else wanted
 
     @property
+    def records(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.metadata["records"]
+
+    @property
     def knows_oh(self) -> bool:
         """Whether any of the networks tells "oh" from other words."""
         return any(self.metadata["knows_oh"][name] for name in self.names)

@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,11 @@ class VotingPredictor(ABC):
     vote_weights: Mapping[str, float]
     threshold: float
     oh: bool
+
+    @property
+    @abstractmethod
+    def records(self) -> Mapping[str, Mapping[str, Any]]:
+        """What made each network: data, settings, scores, versions."""
 
     @property
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,10 @@ class Predictor(VotingPredictor):
         self.networks = {name: item.network() for name, item in self.checkpoints.items()}
         self.vote_weights = {name: item.vote_weight for name, item in self.checkpoints.items()}
         self.threshold = self._threshold() if settings.threshold is None else settings.threshold
+
+    @property
+    def records(self) -> dict[str, dict[str, Any]]:
+        return {name: item.record for name, item in self.checkpoints.items()}
 
     @property
     def knows_oh(self) -> bool:
