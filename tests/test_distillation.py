@@ -20,7 +20,8 @@ from audio_feature_extraction import FrontEnd
 from models import counting, registry
 from models.oh import fold_oh
 from recognition.checkpoint import load_checkpoint, save_checkpoint
-from recognition.predictor import Predictor, vote
+from recognition.prediction import vote
+from recognition.predictor import Predictor
 from training.cached_views import CachedLoader, labels_path
 from training.distillation import DistillationLoader, Teacher, distillation_loss
 from training.settings import TrainingData, TrainSettings, window

@@ -23,7 +23,8 @@ import utils
 from audio_augmentation import Augmenter
 from audio_feature_extraction import mean_logits
 from models.oh import fold_oh
-from recognition.predictor import Predictor, vote
+from recognition.prediction import vote
+from recognition.predictor import Predictor
 from training.cached_views import CachedLoader
 from training.settings import TrainingData, TrainSettings
 
