@@ -180,7 +180,7 @@ def test_an_interrupted_run_computes_what_is_missing(
     labels_path(lost).unlink()  # killed between the two files
     computed.clear()
     loader = made(settings, clips)
-    every = {path for paths in loader.paths_of_views for path in paths}
+    every = {path for paths in loader.paths for path in paths}
     assert set(computed) == (every - done) | {lost}
     resumed = epoch(loader)
     assert torch.equal(resumed[0], whole[0]) and torch.equal(resumed[1], whole[1])
@@ -240,6 +240,55 @@ def test_repeats_of_a_clip_show_different_views(settings, clips):
     assert torch.equal(again, features) and not torch.equal(other, features)
 
 
+def with_own(clips: TrainingData) -> TrainingData:
+    """One of the two speakers is somebody who labelled the clips."""
+    corpus = np.where(clips.corpus == "one", cached_views.OWN, clips.corpus)
+    repeats = np.where(corpus == cached_views.OWN, 20, 1)
+    return dataclasses.replace(clips, corpus=corpus, repeats=repeats)
+
+
+def test_adapting_behind_the_encoder_takes_the_own_clips_and_a_share_of_the_others(
+    encoder_file, settings, clips, computed, monkeypatch
+):
+    """What the first training kept serves again: only the own clips go through the encoder."""
+    monkeypatch.setattr(cached_views, "REHEARSED", 2)
+    others = clips.corpus == "two"
+    before = dataclasses.replace(
+        clips,
+        training=clips.training[others],
+        training_labels=clips.training_labels[others],
+        corpus=clips.corpus[others],
+    )
+    train.train(settings, before)
+    assert len(computed) == 3 * VIEWS  # twenty clips
+    computed.clear()
+    adapt = dataclasses.replace(settings, init=settings.save_dir, overwrite=True)
+    loader = made(adapt, with_own(clips))
+    assert len(computed) == 3 * cached_views.OWN_VIEWS
+    own = loader.training_data.corpus[np.concatenate(loader.chunks)] == cached_views.OWN
+    assert (own.sum(), (~own).sum()) == (20, 16)  # two of three chunks
+    assert len(loader.rows) == 20 * 20 + 16
+    features, labels = epoch(loader)
+    assert len(features) == len(labels) == 410
+    shown = features[labels == 3].flatten(1).unique(dim=0)
+    assert len(shown) > 2 * VIEWS
+    computed.clear()
+    train.train(adapt, with_own(clips))
+    assert not computed
+
+
+@pytest.mark.parametrize("change", ["not adapting", "no encoder", "no own clips"])
+def test_all_clips_are_learnt_unless_the_encoder_adapts(encoder_file, settings, clips, change):
+    changes = {} if change == "not adapting" else {"init": settings.save_dir}
+    if change == "no encoder":
+        changes |= {"features": config.FeaturesSettings(), "models": ("cnn",)}
+    settings = dataclasses.replace(settings, **changes)
+    data = clips if change == "no own clips" else with_own(clips)
+    loader = CachedLoader(settings, data, settings.features)
+    assert sum(map(len, loader.chunks)) == 40
+    assert set(loader.views_of) >= {VIEWS}
+
+
 def test_a_dry_run_computes_one_view_of_two_batches(encoder_file, settings, clips, computed):
     loader = made(
         dataclasses.replace(
@@ -277,6 +326,6 @@ def test_old_files_of_other_runs_make_room_and_the_run_keeps_its_own(
     old = set((settings.data.root / "cache" / "views").glob("*.npy"))
     monkeypatch.setattr(cached_views, "KEPT_BYTES", 1)
     loader = made(other, clips)
-    ours = {path for paths in loader.paths_of_views for path in paths}
+    ours = {path for paths in loader.paths for path in paths}
     left = set((settings.data.root / "cache" / "views").glob("*.npy"))
     assert left == ours | {labels_path(path) for path in ours} and not left & old

@@ -75,17 +75,17 @@ def test_the_teacher_hears_each_view_as_the_student_does(settings, data, teacher
     loader = loader_of(settings, data)
     loader.prepare()
     predictor = Predictor(config.DecisionSettings(models_dir=teacher))
-    for view in range(2):
-        for path in loader.paths(view):
-            features = torch.from_numpy(np.load(path)).float()
-            with torch.inference_mode():
-                logits = {
-                    name: fold_oh(network(features), False)
-                    for name, (_, network) in predictor.networks.items()
-                }
-            expected = vote(predictor.calibrated(logits), predictor.vote_weights)
-            stored = np.load(loader.files(path)[2]).astype(np.float32)
-            assert np.abs(stored - expected).max() < 0.02 < np.abs(stored - 1 / 11).max()
+    ((first, second),) = loader.paths
+    for path in (first, second):
+        features = torch.from_numpy(np.load(path)).float()
+        with torch.inference_mode():
+            logits = {
+                name: fold_oh(network(features), False)
+                for name, (_, network) in predictor.networks.items()
+            }
+        expected = vote(predictor.calibrated(logits), predictor.vote_weights)
+        stored = np.load(loader.files(path)[2]).astype(np.float32)
+        assert np.abs(stored - expected).max() < 0.02 < np.abs(stored - 1 / 11).max()
 
 
 def test_every_front_end_of_the_teacher_is_warped_alike(settings, data, teacher, monkeypatch):
@@ -134,7 +134,7 @@ def test_votes_lie_beside_views_that_any_run_shares(settings, data, teacher, mon
 def test_targets_are_the_label_where_it_is_known_and_the_vote(settings, data):
     loader = loader_of(settings, data)
     loader.prepare()
-    labels, votes, known = loader.stored_targets(0)
+    labels, votes, known = (item[0] for item in loader.stored_targets(0))
     own = data.training_labels[np.concatenate(loader.chunks)]
     assert 0 < known.sum() < len(known) and np.array_equal(labels[known], own[known])
     stored = [torch.from_numpy(item) for item in (labels, votes, known)]
@@ -285,7 +285,7 @@ def test_labels_and_votes_are_whole_or_absent(settings, data):
     """A view whose votes are missing is made again, and comes out as it was."""
     loader = loader_of(settings, data)
     loader.prepare()
-    path = loader.paths(1)[0]
+    path = loader.paths[0][1]
     before = {file: file.read_bytes() for file in loader.files(path)}
     loader.files(path)[2].unlink()
     labels_path(path).unlink()

@@ -37,6 +37,12 @@ KEPT_BYTES = 8_000_000_000
 """Size of all files that are kept; the oldest go first, never those of the run itself."""
 CHUNK = 512
 """Clips in a file, which are also each other's babble."""
+OWN = "own"
+"""The corpus of somebody's own clips."""
+OWN_VIEWS = 16
+"""Augmented views of each of somebody's own clips: they are few, and shown often."""
+REHEARSED = 8
+"""Of so many chunks of a corpus one is rehearsed while the networks adapt, and one at least."""
 PART = 64
 """Clips that go through the encoder together; more gain nothing and cost memory."""
 
@@ -61,11 +67,7 @@ class CachedLoader(TrainLoader):
         if self.is_encoder:
             self.encoder_digest = speech_encoder.digest(config.program_path(config.ENCODER_FILE))
         self.folder = train_settings.data.root / "cache" / "views"
-        self.chunks = [
-            rows[first : first + CHUNK]
-            for rows in self._by_corpus()
-            for first in range(0, len(rows), CHUNK)
-        ]
+        self.chunks = [chunk for rows in self._by_corpus() for chunk in self._chunks(rows)]
         if train_settings.dry_run:
             self.chunks = [self.chunks[0][: 2 * self.settings.batch_size]]
         self.chunk_of = np.repeat(np.arange(len(self.chunks)), [len(one) for one in self.chunks])
@@ -75,7 +77,12 @@ class CachedLoader(TrainLoader):
         self.rows = (
             clips if repeats is None else np.repeat(clips, repeats[np.concatenate(self.chunks)])
         )
-        self.paths_of_views = [self.paths(view) for view in range(self.views)]
+        self.views_of = np.array([self._views_of(chunk) for chunk in self.chunks])
+        self.paths = [
+            [self.folder / f"{self._key(chunk, view)}.npy" for view in range(views)]
+            for chunk, views in zip(self.chunks, self.views_of, strict=True)
+        ]
+        """The files of every chunk's features, one a view; the labels lie beside each."""
         self.validation_features: list[tuple[Tensor, Tensor]] = []
 
     def _by_corpus(self) -> list[np.ndarray]:
@@ -89,14 +96,38 @@ class CachedLoader(TrainLoader):
         ]
 
     @property
+    def rehearses(self) -> bool:
+        """Whether a trained network behind the encoder is adapted to somebody's own clips.
+
+        The own clips are all there is to learn then, and a share of the others keeps what was
+        learnt: the encoder would take minutes over all of them, and takes seconds over these.
+        """
+        own = bool((self.training_data.corpus == OWN).any())
+        return self.is_encoder and own and self.train_settings.init is not None
+
+    def _chunks(self, rows: np.ndarray) -> list[np.ndarray]:
+        """A corpus' rows in chunks; to rehearse, the first of every few."""
+        chunks = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
+        if self.rehearses and not self._is_own(rows):
+            return chunks[: -(-len(chunks) // REHEARSED)]
+        return chunks
+
+    def _is_own(self, rows: np.ndarray) -> bool:
+        return bool(self.training_data.corpus[rows[0]] == OWN)
+
+    def _views_of(self, chunk: np.ndarray) -> int:
+        """Augmented views of a chunk: an adaptation's own clips are few, and shown often."""
+        if self._is_own(chunk):
+            return min(OWN_VIEWS, self.epochs * self.train_settings.data.own_repeats)
+        if self.rehearses:
+            return 1
+        return self.views
+
+    @property
     def views(self) -> int:
-        """Augmented views of each clip; more than there are epochs would not be looked at."""
+        """Augmented views of most clips; more than there are epochs would not be looked at."""
         views = self.settings.encoder_views if self.is_encoder else self.settings.views
         return min(views, self.epochs)
-
-    def paths(self, view: int) -> list[Path]:
-        """The file of every chunk's features in one view; the labels lie beside it."""
-        return [self.folder / f"{self._key(chunk, view)}.npy" for chunk in self.chunks]
 
     def _key(self, chunk: np.ndarray, view: int) -> str:
         """Changes with all that a chunk's features depend on."""
@@ -122,8 +153,8 @@ class CachedLoader(TrainLoader):
         """Compute what is not there yet, on all cores."""
         todo = [
             (chunk, path)
-            for paths in self.paths_of_views
-            for chunk, path in zip(self.chunks, paths, strict=True)
+            for chunk, paths in zip(self.chunks, self.paths, strict=True)
+            for path in paths
             if not all(file.exists() for file in self.files(path))
         ]
         workers = [compute_thread(self.settings) for _ in range(os.cpu_count() or 1)]
@@ -144,8 +175,7 @@ class CachedLoader(TrainLoader):
 
     def forget_old(self) -> None:
         """Remove the oldest files of other runs, as far as all take more than is kept."""
-        ours = {path for paths in self.paths_of_views for path in paths}
-        ours |= {labels_path(path) for path in ours}
+        ours = {file for paths in self.paths for path in paths for file in self.files(path)}
         for path in ours:
             path.touch()
         found = self.folder.glob("[!.]*.npy")
@@ -180,11 +210,10 @@ class CachedLoader(TrainLoader):
         power = augmenter.spectrograms(self.front_end.power(clips))
         return (self.front_end.from_power(power),)
 
-    def stored_targets(self, view: int) -> tuple[np.ndarray, ...]:
-        """What targets are made of, for all clips in one view: labels, int64 (clips,)."""
-        paths = self.paths_of_views[view]
-        columns = zip(*(self.files(path)[1:] for path in paths), strict=True)
-        return tuple(np.concatenate([np.load(file) for file in column]) for column in columns)
+    def stored_targets(self, number: int) -> tuple[np.ndarray, ...]:
+        """What the targets of a chunk are made of: labels, int64 (views, clips)."""
+        columns = zip(*(self.files(path)[1:] for path in self.paths[number]), strict=True)
+        return tuple(np.stack([np.load(file) for file in column]) for column in columns)
 
     def batch_targets(self, *stored: Tensor) -> Tensor:
         """Targets of a batch, of its share of :meth:`stored_targets`."""
@@ -194,23 +223,23 @@ class CachedLoader(TrainLoader):
         self, number: int, pool: ThreadPoolExecutor
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
         """The batches of an epoch, as :meth:`TrainLoader.epoch`; each clip in a view at random."""
-        files = [[np.load(path, mmap_mode="r") for path in paths] for paths in self.paths_of_views]
-        stored = [self.stored_targets(view) for view in range(self.views)]
+        files = [[np.load(path, mmap_mode="r") for path in paths] for paths in self.paths]
+        stored = [self.stored_targets(number) for number in range(len(self.chunks))]
         random = np.random.default_rng((self.train_settings.seed, number))
         order = random.permutation(self.rows)
-        views = random.integers(self.views, size=len(order))
+        views = random.integers(self.views_of[self.chunk_of[order]])
         size = min(self.settings.batch_size, len(order))
         self.augmenter.reseed(self.train_settings.seed * 100_003 + number)
 
         def make(batch: int) -> tuple[Tensor, Tensor]:
             places = np.arange(batch * size, (batch + 1) * size) % len(order)
-            chosen = list(zip(views[places], order[places], strict=True))
-            frames = np.stack(
-                [files[view][self.chunk_of[row]][self.place_of[row]] for view, row in chosen]
-            )
+            rows = order[places]
+            chosen = list(zip(self.chunk_of[rows], views[places], self.place_of[rows], strict=True))
+            frames = np.stack([files[chunk][view][place] for chunk, view, place in chosen])
             features = torch.from_numpy(frames).to(self.device).float()
             columns = zip(
-                *([kept[row] for kept in stored[view]] for view, row in chosen), strict=True
+                *([kept[view, place] for kept in stored[chunk]] for chunk, view, place in chosen),
+                strict=True,
             )
             targets = [torch.from_numpy(np.stack(column)).to(self.device) for column in columns]
             return self.augmenter.spec_augmented(features), self.batch_targets(*targets)

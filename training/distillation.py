@@ -145,14 +145,13 @@ class DistillationLoader(CachedLoader):
         augmenter.random.set_state(start)
         return frames, self.teacher.votes(clips, augmenter)
 
-    def stored_targets(self, view: int) -> tuple[np.ndarray, ...]:
+    def stored_targets(self, number: int) -> tuple[np.ndarray, ...]:
         """Labels, votes, and which labels are the recording's own: others were made up on the way.
 
         Halves of two words and a word backwards are called non-digits, which they may not be.
         """
-        labels, votes = super().stored_targets(view)
-        own = self.training_data.training_labels[np.concatenate(self.chunks)]
-        return labels, votes, labels == own
+        labels, votes = super().stored_targets(number)
+        return labels, votes, labels == self.training_data.training_labels[self.chunks[number]]
 
     def batch_targets(self, *stored: Tensor) -> Tensor:
         """What the label says, then what the teacher says, float32 (batch, 12 + 11).
