@@ -92,7 +92,7 @@ def run(settings: BenchmarkSettings) -> None:
         }
         if "clip" in settings.groups():
             result = with_scores(result, bench)
-    result |= {"machine": machine(), "record": utils.run_record()}
+    result |= {"rounds": settings.rounds, "machine": machine(), "record": utils.run_record()}
     text = report(result)
     print(text)
     utils.write_json(settings.results_dir / "benchmark.json", result)
@@ -132,7 +132,7 @@ def with_scores(result: dict[str, Any], bench: speed.Bench) -> dict[str, Any]:
 def limits(
     figures: Sequence[Mapping[str, Any]], present: Sequence[Contestant]
 ) -> dict[str, dict[str, float]]:
-    """What the machine's core would take for each network's multiply-adds, and how near it comes.
+    """What a core would take for each network's multiply-adds, and how near its processor time is.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def limits(
             found[item.name] = {
                 "multiply_adds": item.multiply_adds,
                 "limit_ms": limit,
-                "times_limit": medians[item.name, "ms"] / limit,
+                "times_limit": medians[item.name, contestants.PROCESSOR] / limit,
             }
     return found
 
@@ -178,28 +178,27 @@ def processor() -> str:
 
 def report(result: Mapping[str, Any]) -> str:
     """All tables as Markdown."""
-    rows = [
-        [
-            item["group"],
-            item["name"],
-            item["unit"],
-            f"{item['median']:.3g}",
-            f"{min(item['all']):.3g} to {max(item['all']):.3g}",
-            f"{item['ratio_to_first']:.2f}",
-        ]
-        for item in result["figures"]
-    ]
-    parts = [
-        "# How fast it is\n",
-        about_machine(result),
-        tables.table(["what", "of that", "unit", "median", "from .. to", "ratio to first"], rows),
-    ]
+    parts = ["# How fast it is\n", about_machine(result)]
+    for group in dict.fromkeys(item["group"] for item in result["figures"]):
+        own = [item for item in result["figures"] if item["group"] == group]
+        parts += [f"## {group[0].upper()}{group[1:]}\n", group_table(own)]
     if "accuracy" in result:
         parts += [f"## Right on the same clips, {result['test_set']}\n", quality_table(result)]
     if result["absent"]:
         rows = [[item["group"], item["name"], item["why"]] for item in result["absent"]]
         parts += ["## Not measured\n", tables.table(["what", "of that", "why"], rows)]
     return "\n".join(parts)
+
+
+def group_table(figures: Sequence[Mapping[str, Any]]) -> str:
+    """The medians of a group, and in brackets how many times the first of their column they are."""
+    units = list(dict.fromkeys(item["unit"] for item in figures))
+    cells: dict[str, dict[str, str]] = {}
+    for item in figures:
+        text = f"{item['median']:.3g} ({item['ratio_to_first']:.2f})"
+        cells.setdefault(item["name"], {})[item["unit"]] = text
+    rows = [[name, *(own.get(unit, "–") for unit in units)] for name, own in cells.items()]
+    return tables.table(["", *units], rows)
 
 
 def about_machine(result: Mapping[str, Any]) -> str:
@@ -210,8 +209,9 @@ def about_machine(result: Mapping[str, Any]) -> str:
     return (
         f"{about['processor']}, {about['cores']} cores{load}; {record['platform']}; Python "
         f"{record['python']}, {', '.join(f'{name} {value}' for name, value in versions.items())}. "
-        f"Threads: {about['threads']}. Commit {record['commit']}. Medians over rounds in which "
-        "everything takes its turn.\n"
+        f"Threads: {about['threads']}. Commit {record['commit']}. Medians over "
+        f"{result['rounds']} rounds in which everything takes its turn; in brackets how many times "
+        "the first of its column.\n"
     )
 
 
