@@ -12,6 +12,7 @@ import torch
 
 import config
 import train
+from training.cached_views import CachedLoader
 from training.data import TrainLoader
 from training.feature_cache import KEPT, FeatureLoader
 from training.settings import TrainingData, TrainSettings, window
@@ -103,7 +104,7 @@ def test_a_damaged_file_is_made_anew_and_old_ones_go(plain, clips):
 
 def test_with_augmentation_it_has_no_effect_and_says_so(plain, capsys):
     augmented = dataclasses.replace(plain, augmentation=config.AugmentationSettings())
-    assert train.loader_kind(augmented, plain.features) is TrainLoader
+    assert train.loader_kind(augmented, plain.features) is CachedLoader
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1 and "data.cache-features has no effect" in errors
     assert train.loader_kind(plain, plain.features) is FeatureLoader
