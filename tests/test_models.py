@@ -129,6 +129,7 @@ def test_a_checkpoint_comes_back_with_the_same_answers(name, tmp_path):
         name=name,
         arguments=arguments,
         weights=network.state_dict(),
+        audio=config.AudioSettings(),
         features=features,
     )
     save_checkpoint(tmp_path / "network.pt", made)
