@@ -43,22 +43,26 @@ class LevelAndLength(nn.Module):
         return taken * inside
 
     def gain(self, samples: Tensor, lengths: Tensor) -> Tensor:
-        """Gain (batch, 1) that brings the loudest fifth of the frames to the level."""
-        squares = F.pad(samples.square(), (0, self.frame)).unsqueeze(1)
-        power = F.avg_pool1d(squares, self.frame).squeeze(1)
+        """Gain (batch, 1) that brings the loudest fifth of the frames to the level.
+
+        In float64, as NumPy does it: windows of almost the same energy are told apart later.
+        """
+        squares = F.pad(samples.double().square(), (0, self.frame))
+        whole = squares.shape[1] // self.frame * self.frame
+        power = squares[:, :whole].reshape(samples.shape[0], -1, self.frame).mean(dim=2)
         power = power * (self.frame / lengths.clamp(max=self.frame))  # a clip under one frame
         count = (lengths // self.frame).clamp(min=1)
         order = torch.arange(power.shape[1], device=samples.device)
         ranked = torch.where(order < count, power, -1.0).sort(dim=1, descending=True).values
         loudest = (count // 5).clamp(min=1)
         mean = torch.where(order < loudest, ranked, 0.0).sum(dim=1, keepdim=True) / loudest
-        peak = samples.abs().amax(dim=1, keepdim=True)
+        peak = samples.abs().amax(dim=1, keepdim=True).double()
         gain = torch.minimum(self.level / mean.clamp(min=1e-12).sqrt(), 1 / peak.clamp(min=1e-9))
-        return torch.where(mean < 1e-12, 1.0, gain)
+        return torch.where(mean < 1e-12, 1.0, gain).float()
 
     def start(self, samples: Tensor, lengths: Tensor) -> Tensor:
         """First sample (batch, 1) of the window: with the most energy, or around a short clip."""
-        squares = F.pad(samples.square().double(), (1, self.window))
+        squares = F.pad(samples.double().square(), (1, self.window))
         energy = squares.cumsum(dim=1)
         energy = energy[:, self.window :] - energy[:, : -self.window]
         fits = torch.arange(energy.shape[1], device=samples.device) <= lengths - self.window

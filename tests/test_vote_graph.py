@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_vote import AUDIO, LOG_MEL, encoder_of, network, padded, save_small_vote, sounds
+from small_vote import AUDIO, LOG_MEL, RATE, encoder_of, network, padded, save_small_vote, sounds
 
 import config
+from audio_feature_extraction import prepare_clip
 from models.registry import create_model
 from recognition.checkpoint import Checkpoint, save_checkpoint
 from recognition.prediction import vote
 from recognition.predictor import Predictor
-from recognition.vote_graph import VoteGraph
+from recognition.vote_graph import LevelAndLength, VoteGraph
 
 
 @pytest.fixture
@@ -43,6 +44,18 @@ def test_the_module_answers_as_the_predictor_does(folder: Path, oh):
     for ours, theirs in zip(found, expected(predictor, clips), strict=True):
         assert np.abs(ours - theirs).max() < 1e-4
         assert theirs.std(axis=0).max() > 1e-3  # the answers do differ
+
+
+def test_the_loudest_window_of_a_long_clip_is_the_same_to_the_sample():
+    """Where there is silence around a word, many windows have almost the same energy."""
+    random = np.random.default_rng(0)
+    module = LevelAndLength(AUDIO)
+    for _ in range(60):
+        clip = random.normal(0, 10 ** random.uniform(-8, -4), 3 * RATE).astype(np.float32)
+        start, length = random.integers(RATE, 2 * RATE), random.integers(2000, 12000)
+        clip[start : start + length] += random.normal(0, 0.1, length).astype(np.float32)
+        found = module(torch.from_numpy(clip)[None], torch.tensor([len(clip)]))[0].numpy()
+        np.testing.assert_allclose(found, prepare_clip(clip, AUDIO), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["mfcc", "spectrogram"])
