@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-import audio_filtering
 import audio_io
-import voice_activity
+from audio import filtering, voice_activity
+from audio.spectral_gating import spectral_gate
 from config import CleaningSettings
-from spectral_gating import spectral_gate
 
 ANSWER_SPAN_S = 1.2
 """s. Segments within such a span are one word; beyond, the one with the most energy is taken."""
@@ -161,14 +160,12 @@ def high_pass(waveform: np.ndarray, sample_rate: int, settings: CleaningSettings
     centred = waveform - waveform.mean(dtype=np.float64)
     if settings.highpass_hz <= 0:
         return centred.astype(np.float32)
-    linear = audio_filtering.butterworth_high_pass(
-        HIGHPASS_ORDER, settings.highpass_hz, sample_rate
-    )
+    linear = filtering.butterworth_high_pass(HIGHPASS_ORDER, settings.highpass_hz, sample_rate)
     if settings.highpass_phase == "minimum":
-        return audio_filtering.forwards(linear, centred).astype(np.float32)
+        return filtering.forwards(linear, centred).astype(np.float32)
     # shorter padding, as scipy's own 15 samples, would leave a step at the edges
     padding = min(len(centred) - 1, round(sample_rate / settings.highpass_hz))
-    filtered = audio_filtering.forwards_and_backwards(linear, centred, padding)
+    filtered = filtering.forwards_and_backwards(linear, centred, padding)
     return filtered.astype(np.float32)
 
 

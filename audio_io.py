@@ -1,6 +1,6 @@
 """Sound files: read anything to mono float32, resample, write; find them, and what names them.
 
-A file is judged by what it holds, never by its name (:mod:`audio_decoding`).
+A file is judged by what it holds, never by its name (:mod:`audio.decoding`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-import audio_decoding
 import config
 import utils
-from audio_decoding import AudioError
+from audio import decoding
+from audio.decoding import AudioError
 
 INT16_SCALE = 32768.0
 """A 16-bit sample of -32768 is -1.0 in float, as libsndfile has it."""
@@ -139,7 +139,7 @@ def read_recording(
     name = "standard input" if name == "-" else name
     try:
         with _opened(source) as file:
-            decoded = audio_decoding.decode(file, max_seconds)
+            decoded = decoding.decode(file, max_seconds)
         waveform, remarks = _to_mono(decoded)
         rate = decoded.sample_rate
         if sample_rate is not None and sample_rate != rate:
@@ -166,9 +166,9 @@ def _opened(source: Path | str | bytes | BinaryIO) -> Iterator[BinaryIO]:
         else:
             file = source
         if not file.seekable():
-            content = file.read(audio_decoding.MAX_STREAM_BYTES + 1)
-            if len(content) > audio_decoding.MAX_STREAM_BYTES:
-                raise AudioError(f"more than {audio_decoding.MAX_STREAM_BYTES >> 20} MB in a pipe")
+            content = file.read(decoding.MAX_STREAM_BYTES + 1)
+            if len(content) > decoding.MAX_STREAM_BYTES:
+                raise AudioError(f"more than {decoding.MAX_STREAM_BYTES >> 20} MB in a pipe")
             file = io.BytesIO(content)
         yield file
 
@@ -183,7 +183,7 @@ def _open(path: str) -> BinaryIO:
         raise AudioError(missing) from None
 
 
-def _to_mono(decoded: audio_decoding.Decoded) -> tuple[np.ndarray, tuple[str, ...]]:
+def _to_mono(decoded: decoding.Decoded) -> tuple[np.ndarray, tuple[str, ...]]:
     """Channels joined and levels brought into range, float32 (samples,); remarks."""
     samples, remarks = decoded.samples, []
     peak = float(np.abs(samples).max(initial=0))

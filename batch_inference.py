@@ -28,10 +28,10 @@ from typing import TextIO
 
 import tyro
 
-import audio_decoding
 import audio_io
 import config
 import utils
+from audio import decoding
 from recognition.answer_table import COLUMNS, FORMATS, CsvDialect, Row, write_table
 from recognition.file_workers import FileWorkers, Source
 
@@ -223,14 +223,14 @@ def answer_files(
 def source_of(path: Path) -> Source:
     """A file's name and place; of standard input and pipes, which only this process has, the bytes.
 
-    Of more than ``audio_decoding.MAX_STREAM_BYTES`` the rest is left unread.
+    Of more than ``audio.decoding.MAX_STREAM_BYTES`` the rest is left unread.
     """
     if str(path) == "-":
-        return "-", sys.stdin.buffer.read(audio_decoding.MAX_STREAM_BYTES)
+        return "-", sys.stdin.buffer.read(decoding.MAX_STREAM_BYTES)
     with contextlib.suppress(OSError, ValueError):
         if path.parts[:2] == (os.sep, "dev") or stat.S_ISFIFO(path.stat().st_mode):
             with path.open("rb") as file:
-                return str(path), file.read(audio_decoding.MAX_STREAM_BYTES)
+                return str(path), file.read(decoding.MAX_STREAM_BYTES)
     return str(path), path
 
 

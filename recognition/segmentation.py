@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import voice_activity
+from audio import voice_activity
+from audio.voice_activity import FRAME_S
 from audio_cleaning import Cleaned
 from config import CleaningSettings
 from recognition.prediction import Prediction
-from voice_activity import FRAME_S
 
 LONGEST_S, SHORTEST_S = 1.2, 0.18
 """s of sound, without padding, in a candidate of several pieces, and in any."""

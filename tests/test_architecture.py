@@ -12,23 +12,25 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("corpora", "live", "models", "protocols", "recognition", "synthesis", "training")
+FOLDERS = (
+    "audio",
+    "corpora",
+    "live",
+    "models",
+    "protocols",
+    "recognition",
+    "synthesis",
+    "training",
+)
 LAYERS = (
     {"evaluation", "benchmark", "model_comparison", "verify_setup"},
     {"protocols"},
     {"train", "microphone_inference", "audio_recorder_analyzer", "app"},
     {"training", "live", "batch_inference", "export_model"},
     {"recognition", "visualization"},
-    {"dataset_loader", "audio_cleaning", "audio_filtering", "spectral_gating", "voice_activity"},
+    {"dataset_loader", "audio_cleaning"},
     {"corpora", "audio_augmentation"},
-    {
-        "synthesis",
-        "audio_feature_extraction",
-        "speech_encoder",
-        "models",
-        "audio_io",
-        "audio_decoding",
-    },
+    {"synthesis", "audio_feature_extraction", "speech_encoder", "models", "audio_io", "audio"},
     {"utils"},
     {"config"},
 )

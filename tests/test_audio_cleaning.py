@@ -15,7 +15,7 @@ from scipy import signal
 
 import audio_cleaning
 import audio_io
-import voice_activity
+from audio import voice_activity
 from audio_cleaning import clean
 from config import CleaningSettings
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import signal
 
 import audio_cleaning
-import audio_filtering
 import config
+from audio import filtering
 
 
 def scipys(waveform, rate, hz, phase):
@@ -39,12 +39,12 @@ def test_any_recording_is_filtered_as_scipy_does(seed, length, rate, hz, phase):
 
 @pytest.mark.parametrize("order", [2, 4, 6])
 def test_impulse_response_is_butterworths(order):
-    linear = audio_filtering.butterworth_high_pass(order, 70.0, 16000)
+    linear = filtering.butterworth_high_pass(order, 70.0, 16000)
     impulse = np.zeros(5000)
     impulse[0] = 1
     sections = signal.butter(order, 70.0, "highpass", fs=16000, output="sos")
     expected = signal.sosfilt(sections, impulse)
-    np.testing.assert_allclose(audio_filtering.forwards(linear, impulse), expected, atol=1e-12)
+    np.testing.assert_allclose(filtering.forwards(linear, impulse), expected, atol=1e-12)
 
 
 def test_a_minute_of_rumble_does_not_grow():

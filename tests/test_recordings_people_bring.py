@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from untrained import read_json, settings_maker, write_beeps
 
-import audio_decoding
 import audio_io
 import config
+from audio import decoding
 from protocols import recordings
 from protocols.recordings import FORMATS, with_libsndfile, with_pyav
 
@@ -198,7 +198,7 @@ def test_three_hours_of_m4a_are_refused_in_bounded_memory(tmp_path):
 
 
 def test_many_channels_and_high_rates_are_refused_before_they_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(audio_decoding, "MAX_VALUES", 40_000)
+    monkeypatch.setattr(decoding, "MAX_VALUES", 40_000)
     content = with_libsndfile(np.zeros((8000, 8), np.int16), RATE, "FLAC")
     assert "million samples" in refusal(content)
     for name in ("m4a, ALAC", "WebM, Opus (browser)"):
@@ -291,7 +291,7 @@ def test_a_pipe_is_read(place, name):
 
 
 def test_a_pipe_without_end_is_refused(monkeypatch):
-    monkeypatch.setattr(audio_decoding, "MAX_STREAM_BYTES", 2**20)
+    monkeypatch.setattr(decoding, "MAX_STREAM_BYTES", 2**20)
 
     class Endless(io.RawIOBase):
         def read(self, size=-1):

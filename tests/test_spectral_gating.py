@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spectral_gating import PADDING_FRAMES, spectral_gate
+from audio.spectral_gating import PADDING_FRAMES, spectral_gate
 
 
 def noisereduces(waveform, rate, noise, strength, size):
