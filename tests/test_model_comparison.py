@@ -60,6 +60,7 @@ def settings(tmp_path, small_release, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_comparison_from_nothing_and_what_a_second_one_keeps(settings, capsys, monkeypatch):
     model_comparison.run(settings)
     printed = capsys.readouterr().out
