@@ -27,6 +27,7 @@ from virtual_microphone import (  # noqa: F401  pytest finds the fixture by its 
 from waiting import unmeasured, wait_until
 
 import audio_io
+import config
 
 RATE = 8000
 PAUSE = 0.7
@@ -314,7 +315,7 @@ def test_a_typed_digit_labels_the_last_answer(speaker: VirtualMicrophone, digits
     (own,) = (tmp_path / "own").glob("*.wav")
     assert own.name == f"{truth(name)}_ann_0.wav"
     sound, rate = audio_io.read_audio(own)
-    assert rate == RATE and 0.2 < len(sound) / RATE < 1.5
+    assert rate == config.AudioSettings().sample_rate and 0.2 < len(sound) / rate < 1.5
 
 
 def test_a_server_that_comes_back_is_listened_to_again(
