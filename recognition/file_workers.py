@@ -188,16 +188,29 @@ class _Worker:
 def _signals_held() -> Iterator[None]:
     """Hold back Ctrl-C and SIGTERM: a process that is started here never gets them.
 
-    A worker that is still starting would print a traceback; the main process ends it.
+    A worker that is still starting would print a traceback; the main process ends it. Blocking is
+    inherited by the new process, but in this one other threads may take a signal, which Python then
+    handles in the main thread; so what comes meanwhile is noted, and raised afterwards.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    held, came = {signal.SIGINT, signal.SIGTERM}, []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {
+            number: signal.signal(number, lambda number, _frame: came.append(number))
+            for number in held
+        }
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         yield
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for caught in came:
+            signal.raise_signal(caught)
 
 
 def _work(
