@@ -94,6 +94,10 @@ def exported(predictor: Predictor) -> Any:
         )
     model = program.model_proto
     del model.graph.value_info[:]  # what the quantizer can't read, and nobody needs
+    for part in (model.graph, *model.functions):
+        for node in part.node:  # where in whose source code each node was made
+            del node.metadata_props[:]
+            node.doc_string = ""
     return model
 
 
