@@ -44,9 +44,7 @@ class BenchmarkSettings:
     """Sound files for the measurement of batch_inference.py."""
     only: str = ""
     """Comma list of groups, as above; empty is all."""
-    unseen_dir: Path | None = field(
-        default_factory=lambda: config.from_environment("UNSEEN_SPEAKERS_DIR")
-    )
+    unseen_dir: Path | None = config.path_from_environment("UNSEEN_SPEAKERS_DIR")
     """Folder of unseen speakers' clips, on which accuracy is scored (UNSEEN_SPEAKERS_DIR)."""
     student_dir: Path = Path("saved_models/student")
     """Folder, or ONNX file, of the distilled student."""

@@ -99,7 +99,7 @@ def network_files(folder: Path) -> list[Path]:
     return sorted(file for file in files if file.name != ENCODER_FILE.name)
 
 
-def _environment_field(variable: str) -> Any:
+def path_from_environment(variable: str) -> Any:
     """A setting whose default is the path that an environment variable names."""
     return field(default_factory=lambda: from_environment(variable))
 
@@ -230,15 +230,15 @@ class DataSettings:
     or label/speaker-take; empty finds out."""
     root: Path = Path("data")
     """Folder for downloads, unpacked recordings and caches."""
-    fsdd_archive: Path | None = _environment_field("FSDD_ARCHIVE")
+    fsdd_archive: Path | None = path_from_environment("FSDD_ARCHIVE")
     """Archive or folder with FSDD v1.0.10, used before any download (environment: FSDD_ARCHIVE)."""
     fsdd_url: str = FSDD_URL
     """Where FSDD is fetched from when it is nowhere on disk."""
-    more_speakers_dir: Path | None = _environment_field("MORE_SPEAKERS_DIR")
+    more_speakers_dir: Path | None = path_from_environment("MORE_SPEAKERS_DIR")
     """Folder with prepared digits of more speakers (environment: MORE_SPEAKERS_DIR)."""
-    other_words_dir: Path | None = _environment_field("OTHER_WORDS_DIR")
+    other_words_dir: Path | None = path_from_environment("OTHER_WORDS_DIR")
     """Folder with prepared other words (environment: OTHER_WORDS_DIR)."""
-    more_strings_dir: Path | None = _environment_field("MORE_STRINGS_DIR")
+    more_strings_dir: Path | None = path_from_environment("MORE_STRINGS_DIR")
     """Folder with prepared strings of digits, which "oh" is cut from (MORE_STRINGS_DIR)."""
     split: Literal["official", "speaker", "random"] = "official"
     """official: takes 0-4 are the test; speaker: one left out; random: 80/20, to compare only."""

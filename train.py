@@ -298,11 +298,14 @@ def provenance(trainer: Trainer) -> dict[str, Any]:
     if trainer.features.kind == "encoder":
         path = config.program_path(config.ENCODER_FILE)
         files["encoder_sha256"] = speech_encoder.digest(path)
-    for place in config.PLACES:  # where somebody's copies lie is nobody else's business
+    for place in config.PLACES:  # where somebody's files lie is nobody else's business
         settings["data"].pop(place)
-    settings.pop("teacher")
+    for place in ("save_dir", "teacher"):
+        settings.pop(place)
     if isinstance(trainer.loader, DistillationLoader):
         files["teacher_sha256"] = trainer.loader.teacher.digests
+    record = utils.run_record()
+    record.pop("command")  # names these places too, and the settings tell the rest
     return {
         "corpora": trainer.loader.training_data.corpora,
         "protocol": train_settings.data.split,
@@ -316,7 +319,7 @@ def provenance(trainer: Trainer) -> dict[str, Any]:
         },
         "words_heard": list(trainer.loader.training_data.words_heard),
         **files,
-        **utils.run_record(),
+        **record,
     }
 
 

@@ -59,27 +59,19 @@ class EvaluationSettings:
     """Folder for tables, figures and JSON."""
     models_dirs: tuple[Path, ...] = ()
     """Folders of trained networks to compare (protocol seeds only)."""
-    unseen_dir: Path | None = field(
-        default_factory=lambda: config.from_environment("UNSEEN_SPEAKERS_DIR")
-    )
+    unseen_dir: Path | None = config.path_from_environment("UNSEEN_SPEAKERS_DIR")
     """Folder with a subfolder of clips for each corpus of unseen speakers (UNSEEN_SPEAKERS_DIR)."""
-    non_digits_dir: Path | None = field(
-        default_factory=lambda: config.from_environment("NON_DIGITS_DIR")
-    )
+    non_digits_dir: Path | None = config.path_from_environment("NON_DIGITS_DIR")
     """Folder of out-of-vocabulary words, named {word}_{speaker}_{take} (NON_DIGITS_DIR)."""
-    languages_dir: Path | None = field(
-        default_factory=lambda: config.from_environment("LANGUAGES_DIR")
-    )
+    languages_dir: Path | None = config.path_from_environment("LANGUAGES_DIR")
     """Folder with a folder of digits for each other language, named by its code (LANGUAGES_DIR)."""
-    speech_commands_dir: Path | None = field(
-        default_factory=lambda: config.from_environment("SPEECH_COMMANDS_DIR")
-    )
+    speech_commands_dir: Path | None = config.path_from_environment("SPEECH_COMMANDS_DIR")
     """Folder of Speech Commands v0.02, unpacked, with its lists (SPEECH_COMMANDS_DIR)."""
     train_on: str = "fsdd"
     """Corpora to train on, as in data.corpora (protocol cross)."""
     test_on: str = "audiomnist"
     """Corpora to test on, others than those trained on (protocol cross)."""
-    noise_dir: Path | None = field(default_factory=lambda: config.from_environment("NOISE_DIR"))
+    noise_dir: Path | None = config.path_from_environment("NOISE_DIR")
     """Folder of recorded noise that was not used in training (NOISE_DIR)."""
     oh_recordings: tuple[Path, ...] = ()
     """Recordings of "oh", or folders with strings/ and digits/ to cut it from (protocol oh)."""

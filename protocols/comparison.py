@@ -50,15 +50,11 @@ class ComparisonSettings:
     """Seed of the trainings, the noise and the synthetic sounds."""
     rnn_features: Literal["encoder", "log_mel", "mfcc", "spectrogram"] = "encoder"
     """What the BiLSTM listens through, as train.py has it."""
-    unseen_dir: Path | None = field(
-        default_factory=lambda: config.from_environment("UNSEEN_SPEAKERS_DIR")
-    )
+    unseen_dir: Path | None = config.path_from_environment("UNSEEN_SPEAKERS_DIR")
     """Folder with a subfolder of clips for each corpus of unseen speakers (UNSEEN_SPEAKERS_DIR)."""
-    non_digits_dir: Path | None = field(
-        default_factory=lambda: config.from_environment("NON_DIGITS_DIR")
-    )
+    non_digits_dir: Path | None = config.path_from_environment("NON_DIGITS_DIR")
     """Folder of out-of-vocabulary words, named {word}_{speaker}_{take} (NON_DIGITS_DIR)."""
-    noise_dir: Path | None = field(default_factory=lambda: config.from_environment("NOISE_DIR"))
+    noise_dir: Path | None = config.path_from_environment("NOISE_DIR")
     """Folder of recorded noise that was not used in training (NOISE_DIR)."""
     cleaning: config.CleaningSettings = field(default_factory=config.CleaningSettings)
     data: config.DataSettings = field(default_factory=config.DataSettings)

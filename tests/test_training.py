@@ -123,6 +123,7 @@ def test_it_learns_and_leaves_a_whole_record(tones, tmp_path):
     assert list((run_folder / "tensorboard" / "cnn").glob("events*"))
     checkpoint = load_checkpoint(tmp_path / "models" / "cnn.pt")
     assert checkpoint.record["protocol"] == "official" and checkpoint.temperature > 0
+    assert str(tmp_path) not in str(checkpoint.record)  # nobody else's business
 
 
 def test_same_seed_same_numbers_other_seed_others(tones, tmp_path):

@@ -71,7 +71,7 @@ class TrainSettings:
     onnx: bool = True
     """Put vote.onnx beside the networks in save-dir, for recognition without PyTorch."""
     quick: bool = False
-    """A tenth of the work: fewer epochs, views and synthetic clips; scores are lower."""
+    """A third of the work: fewer epochs, views and synthetic clips; scores are lower."""
     dry_run: bool = False
     """Two batches of one epoch: does everything fit together? Saves into the run folder only."""
 
