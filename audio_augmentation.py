@@ -1,6 +1,6 @@
 """What a batch of training clips goes through, in PyTorch, on the training device, seeded.
 
-Waveforms meet rooms, equalisers, noise and cut edges; then the power spectrogram, still linear in
+Waveforms meet rooms, noise, microphones and cut edges; then the power spectrogram, still linear in
 frequency, is warped (vocal-tract length, tempo, pitch) and the finished features are masked.
 Warping the spectrogram rather than the waveform makes every clip another speaker at the price of
 one interpolation. Validation and test never come here.
@@ -106,9 +106,9 @@ class Augmenter:
         """
         clips, labels = self.spliced_or_reversed(clips, labels)
         clips, labels = self.remove_speech(self.shifted(clips), labels)
-        clips = self.filtered(clips)
+        clips = self.reverberant(clips)
         span = speech_span(clips)
-        clips = self.noisy(clips)
+        clips = self.through_microphone(self.noisy(clips))
         clips = self.trimmed(clips, span)
         return self.distorted(clips), labels
 
@@ -165,23 +165,27 @@ class Augmenter:
         labels[rows] = config.REJECT
         return clips, labels
 
-    def filtered(self, clips: Tensor) -> Tensor:
-        """Room response and random equaliser, as one multiplication in the Fourier domain."""
-        batch, samples = clips.shape
+    def reverberant(self, clips: Tensor) -> Tensor:
+        """Put some clips into rooms: a convolution, in the Fourier domain."""
+        rows = self.rows(self.settings.room, len(clips))
+        if not len(rows):
+            return clips
+        samples = clips.shape[1]
         size = samples + self.rooms.shape[1]
         if size not in self.room_spectra:
             self.room_spectra[size] = torch.fft.rfft(self.rooms, size)
-        in_room = self.rows(self.settings.room, batch)
-        equalised = self.rows(self.settings.band_limit, batch)
-        rows, places = torch.cat([in_room, equalised]).unique(return_inverse=True)
+        room = (self.uniform(0, 1, len(rows)) * N_ROOMS).long()
+        spectrum = torch.fft.rfft(clips[rows], size) * self.room_spectra[size][room]
+        return clips.index_copy(0, rows, torch.fft.irfft(spectrum, size)[:, :samples])
+
+    def through_microphone(self, clips: Tensor) -> Tensor:
+        """Pass some clips, with the noise around the speaker, through a microphone or telephone."""
+        rows, samples = self.rows(self.settings.band_limit, len(clips)), clips.shape[1]
         if not len(rows):
             return clips
-        in_room, equalised = places[: len(in_room)], places[len(in_room) :]
-        spectrum = torch.fft.rfft(clips[rows], size)
-        index = (self.uniform(0, 1, len(in_room)) * N_ROOMS).long()
-        spectrum[in_room] *= self.room_spectra[size][index]
-        spectrum[equalised] *= self.equaliser(len(equalised), spectrum.shape[1])
-        return clips.index_copy(0, rows, torch.fft.irfft(spectrum, size)[:, :samples])
+        spectrum = torch.fft.rfft(clips[rows])
+        spectrum *= self.equaliser(len(rows), spectrum.shape[1])
+        return clips.index_copy(0, rows, torch.fft.irfft(spectrum, samples))
 
     def equaliser(self, batch: int, bins: int) -> Tensor:
         """Random smooth responses with random band edges, float32 (batch, bins), linear gain."""

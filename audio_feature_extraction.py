@@ -155,6 +155,7 @@ class FrontEnd(nn.Module):
                 f"audio.sample-rate is {sample_rate}"
             )
         self.settings = settings
+        self.encoder_precision: torch.dtype | None = None
         self.spectrogram = T.Spectrogram(
             n_fft=settings.n_fft,
             hop_length=settings.hop_length,
@@ -217,14 +218,16 @@ class FrontEnd(nn.Module):
     def encoded(self, mel_power: Tensor) -> Tensor:
         """Features of the pretrained encoder, for mel bands float32 (batch, bands, frames).
 
-        Always computed in float32, so that features are the same wherever they were made.
+        In float32 whatever surrounds it, so that features are the same wherever they were made;
+        views for training may set `encoder_precision` to a faster type.
         """
         encoder = speech_encoder.shared_encoder(
             config.program_path(config.ENCODER_FILE), self.settings.encoder_layers, mel_power.device
         )
         log_mel = whisper_log_mel(mel_power)
-        with torch.autocast(mel_power.device.type, enabled=False):
-            return encoder(log_mel.float(), self.settings.encoder_pool)
+        half = self.encoder_precision
+        with torch.autocast(mel_power.device.type, half, enabled=half is not None):
+            return encoder(log_mel.float(), self.settings.encoder_pool).float()
 
     def normalize(self, features: Tensor) -> Tensor:
         """Per-clip normalisation of (batch, n_features, frames), as the settings ask."""

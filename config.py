@@ -457,10 +457,10 @@ class TrainingSettings:
     """Decay of the moving average of the weights; the average is validated and saved. 0 is off."""
     threads: int = 1
     """Threads of each network; the networks and the augmentation run side by side anyway."""
-    views: int = 4
+    views: int = 6
     """Augmented views of each clip, made before the first epoch; 0 makes new ones in every epoch,
     which takes longer."""
-    encoder_views: int = 2
+    encoder_views: int = 4
     """The same for networks behind the pretrained encoder; at least 1."""
     teacher_share: float = 0.9
     """Share of the loss in which a student is compared with its teacher; its labels have the rest

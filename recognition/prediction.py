@@ -13,6 +13,9 @@ import numpy as np
 
 import config
 
+LEAST_POSTERIOR = 1e-7
+"""No network rules anything out more firmly, so that one alone can't veto an answer."""
+
 
 @dataclass(frozen=True)
 class ModelPrediction:
@@ -120,18 +123,21 @@ class VotingPredictor(ABC):
 def vote(
     posteriors: dict[str, np.ndarray], network_weights: Mapping[str, float] | None = None
 ) -> np.ndarray:
-    """Confidence-weighted mean of calibrated posteriors.
+    """Confidence-weighted geometric mean of calibrated posteriors.
 
-    Each network's (batch, classes) posteriors are weighted, clip by clip, with the largest of them,
-    so that the surer network counts for more, and with the network's own weight, 1 by default.
-    Returns float32 (batch, classes), rows adding to 1.
+    A logarithmic opinion pool (Genest and Zidek 1986): what one network rules out, no other's
+    confidence carries through. Each network's (batch, classes) log-posteriors are weighted, clip
+    by clip, with its largest posterior, so that the surer network counts for more, and with its
+    own weight, 1 by default. Returns (batch, classes) of the same type, rows adding to 1.
     """
     stacked = np.stack(list(posteriors.values()))
     weights = stacked.max(axis=2, keepdims=True)
     if network_weights is not None:
         own = np.array([network_weights[name] for name in posteriors], stacked.dtype)
         weights = weights * own[:, None, None]
-    return (stacked * weights).sum(axis=0) / weights.sum(axis=0)
+    logs = np.log(stacked.clip(LEAST_POSTERIOR))
+    pooled = np.exp((logs * weights).sum(axis=0) / weights.sum(axis=0))
+    return pooled / pooled.sum(axis=1, keepdims=True)
 
 
 def finite(waveform: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import speech_encoder
 from audio_feature_extraction import LEVEL_FRAME_S, FrontEnd, mean_logits, warp, whisper_log_mel
 from models.oh import fold_oh
 from recognition.checkpoint import Checkpoint
-from recognition.prediction import widest_audio
+from recognition.prediction import LEAST_POSTERIOR, widest_audio
 
 
 class LevelAndLength(nn.Module):
@@ -199,4 +199,6 @@ class VoteGraph(nn.Module):
         ]
         stacked = torch.stack(posteriors)
         weights = stacked.amax(dim=2, keepdim=True) * self.vote_weights
-        return ((stacked * weights).sum(dim=0) / weights.sum(dim=0), *posteriors)
+        logs = stacked.clamp(min=LEAST_POSTERIOR).log()
+        pooled = ((logs * weights).sum(dim=0) / weights.sum(dim=0)).softmax(dim=1)
+        return (pooled, *posteriors)

@@ -198,7 +198,7 @@ def test_band_limits_take_the_high_frequencies_of_some_clips_and_leave_those_of_
     """What only wideband recordings hold must not tell who or what is heard."""
     clips = torch.randn(400, rate, generator=torch.Generator().manual_seed(0)) * 0.1
     settings = dataclasses.replace(OFF, band_limit=1.0)
-    limited = Augmenter(settings, rate).filtered(clips)
+    limited = Augmenter(settings, rate).through_microphone(clips)
     powers = torch.fft.rfft(limited).abs().square()
     edge = edge_hz * powers.shape[1] // (rate // 2)
     ratio = powers[:, edge:].mean(1) / powers[:, edge // 2 : edge].mean(1)

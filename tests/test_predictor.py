@@ -66,12 +66,20 @@ def test_the_operating_point_is_a_setting(folder):
 
 @given(seed=st.integers(0, 9999), count=st.integers(1, 5))
 @settings(max_examples=50, deadline=None)
-def test_the_vote_is_a_distribution_between_its_voters(seed, count):
+def test_the_odds_of_the_vote_lie_between_its_voters(seed, count):
     random = np.random.default_rng(seed)
     voters = {str(n): random.dirichlet(np.ones(11), 7).astype(np.float32) for n in range(count)}
     voted, stacked = vote(voters), np.stack(list(voters.values()))
     np.testing.assert_allclose(voted.sum(1), 1, atol=1e-5)
-    assert (voted <= stacked.max(0) + 1e-6).all() and (voted >= stacked.min(0) - 1e-6).all()
+    odds = np.log(voted[:, 3] / voted[:, 7])
+    theirs = np.log(stacked[:, :, 3].clip(1e-7) / stacked[:, :, 7].clip(1e-7))
+    assert (odds <= theirs.max(0) + 1e-4).all() and (odds >= theirs.min(0) - 1e-4).all()
+
+
+def test_one_network_alone_can_not_veto():
+    sure, blind = np.full((1, 11), 1e-4, np.float32), np.full((1, 11), 0.1, np.float32)
+    sure[0, 3], blind[0, 3] = 0.999, 0.0
+    assert 0 < vote({"a": sure, "b": blind})[0, 3] < 1
 
 
 def test_the_surer_network_wins():

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import os
 from collections.abc import Generator, Iterator
@@ -28,10 +29,11 @@ import config
 import speech_encoder
 import utils
 from audio_augmentation import Augmenter
-from training.data import TrainLoader, compute_thread, prefetch
+from corpora import storage
+from training.data import TrainLoader, compute_thread, half_precision, prefetch
 from training.settings import TrainingData, TrainSettings
 
-VERSION = 1
+VERSION = 2
 """Counted up whenever augmentation or front end compute otherwise: old files stay unused."""
 KEPT_BYTES = 8_000_000_000
 """Size of all files that are kept; the oldest go first, never those of the run itself."""
@@ -43,6 +45,8 @@ OWN_VIEWS = 16
 """Augmented views of each of somebody's own clips: they are few, and shown often."""
 REHEARSED = 8
 """Of so many chunks of a corpus one is rehearsed while the networks adapt, and one at least."""
+RELEASED = 32
+"""Batches after which the system may take back the memory of what was read of the files."""
 PART = 64
 """Clips that go through the encoder together; more gain nothing and cost memory."""
 
@@ -66,6 +70,8 @@ class CachedLoader(TrainLoader):
         self.encoder_digest = ""
         if self.is_encoder:
             self.encoder_digest = speech_encoder.digest(config.program_path(config.ENCODER_FILE))
+            if self.settings.mixed_precision:
+                self.front_end.encoder_precision = half_precision(self.device)
         self.folder = train_settings.data.root / "cache" / "views"
         self.chunks = [chunk for rows in self._by_corpus() for chunk in self._chunks(rows)]
         if train_settings.dry_run:
@@ -137,6 +143,7 @@ class CachedLoader(TrainLoader):
             dataclasses.asdict(self.train_settings.audio),
             dataclasses.asdict(self.front_end.settings),
             self.encoder_digest,
+            self.front_end.encoder_precision,
             self.train_settings.seed,
             view,
         )
@@ -195,6 +202,7 @@ class CachedLoader(TrainLoader):
         augmenter = self._augmenter(self.train_settings.augmentation)
         augmenter.reseed(int(path.stem[:15], 16))
         clips = self._waveforms(self.training_data.training[chunk])
+        storage.release(self.training_data.training)  # every chunk is read
         labels = torch.from_numpy(self.training_data.training_labels[chunk]).to(self.device)
         clips, labels = augmenter.waveforms(clips, labels)
         parts = [self.of_part(part, augmenter) for part in clips.split(PART)]
@@ -242,6 +250,9 @@ class CachedLoader(TrainLoader):
                 strict=True,
             )
             targets = [torch.from_numpy(np.stack(column)).to(self.device) for column in columns]
+            if batch % RELEASED == 0:
+                for file in itertools.chain(*files):
+                    storage.release(file)
             return self.augmenter.spec_augmented(features), self.batch_targets(*targets)
 
         return prefetch(pool, make, len(self))

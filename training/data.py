@@ -54,6 +54,15 @@ def pick_device(settings: config.TrainingSettings) -> str:
     return settings.device
 
 
+def half_precision(device: str) -> torch.dtype | None:
+    """The 16-bit type that `device` computes with faster than with 32 bits, or none."""
+    if device == "cuda":
+        return torch.float16
+    capabilities = torch.cpu.get_capabilities()
+    has_bfloat16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return torch.bfloat16 if has_bfloat16 else None
+
+
 def compute_thread(settings: config.TrainingSettings) -> ThreadPoolExecutor:
     """One thread for a series of computations that runs beside others.
 

@@ -26,6 +26,7 @@ from models.oh import fold_oh
 from recognition.prediction import vote
 from recognition.predictor import Predictor
 from training.cached_views import CachedLoader
+from training.data import half_precision
 from training.settings import TrainingData, TrainSettings
 
 SMALLEST = 1e-6
@@ -58,9 +59,9 @@ class Teacher:
                     f"--teacher: {name} in {path} takes {clip_form(item.audio)}, the student "
                     f"{clip_form(audio)}; give the same --audio settings"
                 )
-        for parts in self.predictor.networks.values():
-            for part in parts:
-                part.to(device)
+        for front_end, network in self.predictor.networks.values():
+            front_end.to(device).encoder_precision = half_precision(device)
+            network.to(device)
         self.digests = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
         kinds = {item.features.kind for item in self.predictor.checkpoints.values()}
         if "encoder" in kinds:

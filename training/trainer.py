@@ -20,19 +20,10 @@ from models import registry
 from models.blocks import Dropout
 from models.oh import fold_oh, grown
 from recognition.checkpoint import load_checkpoint
-from training.data import TrainLoader
+from training.data import TrainLoader, half_precision
 from training.distillation import distillation_loss
 from training.optimizers import make_optimizers
 from training.settings import TrainSettings
-
-
-def half_precision(device: str) -> torch.dtype | None:
-    """The 16-bit type that `device` computes with faster than with 32 bits, or none."""
-    if device == "cuda":
-        return torch.float16
-    capabilities = torch.cpu.get_capabilities()
-    has_bfloat16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
-    return torch.bfloat16 if has_bfloat16 else None
 
 
 class Trainer:
