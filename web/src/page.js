@@ -11,7 +11,7 @@ function paint(rows, width = 2) {
   const column = picture.createImageData(1, canvas.height);
   for (const row of rows) {
     for (let y = 0; y < canvas.height; y++) {
-      const share = 1 - (y + 1) / canvas.height, bin = Math.floor(share * row.length);
+      const bin = Math.floor(row.length * (1 - (y + 1) / canvas.height));
       const level = (decibels(row[bin]) + 35) / 60;
       column.data.set([255 * level, 230 * level ** 3, 130 - 60 * level, 350 * level], 4 * y);
     }
@@ -22,8 +22,8 @@ function paint(rows, width = 2) {
 
 function show({ digit, best, confidence, posteriors, span, cleaning, network }, source) {
   $("digit").textContent = digit ?? "no digit";
-  const sure = digit === null ? `best guess ${best}, ` : "sure to ";
-  $("sure").textContent = span ? sure + percent(confidence) : "no speech found";
+  const share = percent(confidence), guess = digit === null ? `best guess ${best}, ` : "";
+  $("sure").textContent = span ? `${guess}${share} sure` : "no speech found";
   for (const [i, bar] of [...$("posteriors").children].entries()) {
     bar.style.setProperty("--share", posteriors[i]);
     bar.lastElementChild.textContent = percent(posteriors[i]);
@@ -60,6 +60,7 @@ async function listen() {
   const node = new AudioWorkletNode(context, "microphone");
   let blocks = [], heard = new Float32Array(0), undrawn = new Float32Array(0);
   node.port.onmessage = ({ data }) => blocks.push(toRate(data));
+  await new Promise((done) => setTimeout(done, 300)); // microphones click when they are opened
   context.createMediaStreamSource(stream).connect(node);
   const timer = setInterval(async () => {
     const fresh = joined(blocks), hop = rate / 100;

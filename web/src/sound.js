@@ -128,7 +128,7 @@ function activity(sound, rate) {
   return smooth.map((row) => 10 * Math.log10(mean(row.map((x, band) => x / floor[band])) + 1e-12));
 }
 
-/** What is found in each whole 20 ms. */
+/** What is found in each 20 ms. */
 const frames20ms = (sound, rate, found) => list(Math.floor((50 * sound.length) / rate), (i) =>
   found(sound.subarray((i * rate) / 50, ((i + 1) * rate) / 50)));
 /** Joins [start, end] that lie at most `gap` apart. */
@@ -190,7 +190,7 @@ function spectralGate(sound, noise, rate) {
 }
 
 /** Averages over triangles that reach so far; zeros lie around. */
-const smoothed = (values, reach) => floats(values.length, (i) => {
+const smoothed = (values, reach) => values.map((_, i) => {
   let total = 0;
   for (let k = -reach; k <= reach; k++) total += (values[i + k] ?? 0) * (reach + 1 - Math.abs(k));
   return total / (reach + 1) ** 2;
