@@ -143,7 +143,7 @@ def picture(name: str) -> str:
 
 
 def real_clips(archive: Path, unseen: Path, non_digits: Path) -> list[bytes]:
-    """Files of many speakers, rooms and rates, and of other words."""
+    """Files of many speakers, rooms and rates, of other words, and of digits in steady noise."""
     with zipfile.ZipFile(archive) as content:
         names = sorted(name for name in content.namelist() if re.search(r"_[0-4]\.wav$", name))
         fsdd = [content.read(name) for name in names]
@@ -151,7 +151,20 @@ def real_clips(archive: Path, unseen: Path, non_digits: Path) -> list[bytes]:
     found = [[path.read_bytes() for path in sorted(folder.rglob("*.wav"))] for folder in folders]
     shares = [group[:: max(1, len(group) // 60)] for group in [fsdd, *found] if group]
     spread = [clip for share in shares for clip in share[:60]]
-    return (spread + fsdd[1::3])[:CLIPS]
+    random, microphones = np.random.default_rng(0), [*found[1], *found[0]]
+    return (spread + [in_noise(clip, random) for clip in microphones[1::3]])[:CLIPS]
+
+
+def in_noise(clip: bytes, random: np.random.Generator) -> bytes:
+    """A clip between 0.3 s of silence, in white noise at about 5 dB.
+
+    Of a microphone: the upper half of telephone sound is empty, and there rounding decides what
+    spectral gating lets through.
+    """
+    waveform, rate = audio_io.read_audio(clip)
+    padded = np.pad(waveform, round(0.3 * rate))
+    noise = random.normal(0, 0.56 * audio_io.rms(waveform), len(padded))
+    return wav_bytes(np.clip(padded + noise, -1, 1).astype(np.float32), rate)
 
 
 @pytest.mark.slow
@@ -187,7 +200,7 @@ def test_the_page_answers_as_python_does(
     assert len(set(digits)) == config.N_ANSWERS and gated >= CLIPS // 50
     assert apart.max() < 1e-3
     assert agreement(digits, expected) >= 0.995 * CLIPS
-    assert agreement(digits, whole) >= 0.95 * CLIPS
+    assert agreement(digits, whole) >= 0.99 * CLIPS
 
 
 def agreement(answers: list, others: list) -> int:

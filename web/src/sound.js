@@ -24,7 +24,7 @@ export function joined(parts) {
 /** Brings a stream, block by block, to another rate: a windowed sinc with the edges of soxr's. */
 export function resampler(from, to) {
   const divisor = (a, b) => (b ? divisor(b, a % b) : a), unit = divisor(from, to);
-  const ratio = Math.min(1, to / from), half = Math.ceil(91 / ratio), cutoff = 0.9568 * ratio;
+  const ratio = Math.min(1, to / from), half = Math.ceil(93 / ratio), cutoff = 0.957 * ratio;
   const kernels = list(to / unit, (phase) => floats(2 * half, (tap) => {
     const t = tap - half + 1 - (phase * unit) / to, x = Math.PI * cutoff * t;
     const [one, two, three] = [1, 2, 3].map((k) => cosine((k * t) / half / 2));
