@@ -35,8 +35,6 @@ PACKAGES = {
 """Files of npm's packages, and what they are called in the page; .gz: packed."""
 RATES = (8000, 16000)
 """Hz at which the page can clean sound: its Fourier transform takes powers of two."""
-UNPACKED_BYTES = 2_000_000
-"""Bytes up to which a model's description is read."""
 
 
 class BuildError(Exception):
