@@ -266,6 +266,9 @@ def test_files_are_answered_offline_and_nothing_leaves_the_device(page_folder, t
         tab.context.on("request", lambda request: addresses.append(request.url))
         tab.evaluate("async () => { await navigator.serviceWorker.ready; }")
         first = sum(size for _, size in server.sent)
+        chrome = tab.context.new_cdp_session(tab)
+        hindrances = chrome.send("Page.getInstallabilityErrors")["installabilityErrors"]
+        assert {item["errorId"] for item in hindrances} <= {"in-incognito"}  # as tests are
         server.shutdown()
         server.server_close()  # from here on there is nobody to answer
         tab.reload()
