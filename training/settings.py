@@ -71,7 +71,7 @@ class TrainSettings:
     onnx: bool = True
     """Put vote.onnx beside the networks in save-dir, for recognition without PyTorch."""
     quick: bool = False
-    """A third of the work: fewer epochs, views and synthetic clips; scores are lower."""
+    """A fifth of the work: fewer epochs, views and synthetic clips; scores are lower."""
     dry_run: bool = False
     """Two batches of one epoch: does everything fit together? Saves into the run folder only."""
 
@@ -130,8 +130,8 @@ def quick(train_settings: TrainSettings) -> TrainSettings:
         ),
         training=dataclasses.replace(
             train_settings.training,
-            epochs=min(6, train_settings.training.epochs),
-            views=min(2, train_settings.training.views),
+            epochs=min(4, train_settings.training.epochs),
+            views=min(1, train_settings.training.views),
             encoder_views=1,
         ),
     )
