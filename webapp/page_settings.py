@@ -100,4 +100,6 @@ def build(service: RecognitionService, page: gr.Blocks, tab: gr.Tab) -> None:
     save.click(keep, fields, told, **quietly)
     reset.click(defaults, None, [*fields, told], **quietly)
     theme.change(None, theme, None, js=THEME_SCRIPT, api_visibility="private")
-    page.load(lambda: service.choices.theme, None, theme, **quietly)
+    page.load(lambda: service.choices.theme, None, theme, **quietly).then(
+        None, theme, None, js=THEME_SCRIPT, api_visibility="private"
+    )

@@ -18,11 +18,12 @@ STYLE = """
 .advice { margin: .6rem 0 0; padding: .5rem .8rem; border-left: 4px solid #e69f00;
   background: #e69f0022; }
 .refused { padding: .7rem 1rem; border-left: 4px solid #d55e00; background: #d55e0022; }
-.bars { width: 100%; border-collapse: collapse; table-layout: fixed; font-size: .9rem; margin: 0; }
+.bars { width: 100%; border: none !important; border-collapse: collapse; margin: 0;
+  table-layout: fixed; font-size: .9rem; }
 .bars caption, .confusion caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 .bars th, .bars td { border: none !important; padding: 1px 4px !important; text-align: left;
   font-weight: 500; }
-.bars th[scope=row] { width: 7rem; white-space: nowrap; }
+.bars th[scope=row] { width: 7.6rem; white-space: nowrap; }
 .bars tr, .bars thead, .bars tbody { border: none !important; background: none !important; }
 .meter .bar b { min-width: 9.5rem; }
 .posteriors th[scope=row], .posteriors th:first-child { width: 5.2rem; }
