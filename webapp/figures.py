@@ -1,4 +1,4 @@
-"""Figures for the pages: those of :mod:`visualization`, in a folder that the pages may serve."""
+"""Figures for the pages: those of :mod:`visualization`, in memory."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ from pathlib import Path
 
 from recognition.recognizer import RecognitionResult
 
-KEPT = 50
-"""Figures kept; older ones are removed."""
 _drawing = threading.Lock()
 
 
 class Figures:
-    """Draws comparisons of recordings before and after cleaning, into a folder."""
+    """Draws comparisons of recordings before and after cleaning; `folder` is for the moment."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._drawn = folder, 0
+        self.folder = folder
 
-    def comparison(self, result: RecognitionResult) -> str | None:
-        """The recording before and after cleaning; None where it wasn't cleaned."""
+    def comparison(self, result: RecognitionResult) -> bytes | None:
+        """The recording before and after cleaning, as PNG; None where it wasn't cleaned."""
         if result.cleaned is None:
             return None
         import visualization  # matplotlib, which takes a while: after the answer
 
         with _drawing:  # matplotlib keeps fonts that threads would share
-            path = self.folder / f"{self._drawn:06d}.png"
-            (self.folder / f"{self._drawn - KEPT:06d}.png").unlink(missing_ok=True)
-            self._drawn += 1
+            path = self.folder / "figure.png"
             visualization.plot_comparison(result.cleaned, result.rate, None, path)
-        return str(path)
+            content = path.read_bytes()
+            path.unlink()
+        return content

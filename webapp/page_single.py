@@ -57,13 +57,7 @@ def build(service: RecognitionService, figures: Figures, folder: Path) -> None:
             buttons=["download"],
         )
     gr.Markdown("Recorded and cleaned: waveforms and spectrograms")
-    figure = gr.Image(
-        label="Before and after cleaning: waveform and spectrogram",
-        show_label=False,
-        interactive=False,
-        elem_id="single-figure",
-        buttons=["download", "fullscreen"],
-    )
+    figure = gr.HTML(padding=False, elem_id="single-figure")
 
     def answer_recording(path: str | None, spoken: bool) -> tuple[Any, ...]:
         if path is None:
@@ -80,10 +74,10 @@ def build(service: RecognitionService, figures: Figures, folder: Path) -> None:
 
     def details(found: Answer | None) -> tuple[Any, Any]:
         if found is None:
-            return None, None
+            return None, ""
         clip = cleaned_sound(found.result)
         playable = (found.result.rate, audio_io.to_int16(clip)) if clip.size else None
-        return playable, figures.comparison(found.result)
+        return playable, shown.picture(figures.comparison(found.result))
 
     def feed_back(found: Answer | None, word: str | None) -> str:
         if found is None or word is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ STYLE = """
 .string { font-size: 2.4rem; letter-spacing: .25rem; overflow-wrap: anywhere; min-height: 3.2rem; }
 .string.empty { font-size: 1.1rem; letter-spacing: normal; opacity: .75; }
 .scroll { overflow-x: auto; }
+.figure { width: 100%; border-radius: 4px; }
 """
 COLOURS = {"cnn": "#0072b2", "rnn": "#d55e00", "vote": "#009e73"}
 OTHERS = ("#cc79a7", "#56b4e9", "#e69f00")
@@ -96,6 +98,15 @@ def definitions(facts: Mapping[str, str]) -> str:
 def advice(remarks: Sequence[str]) -> str:
     """What is odd about the recording."""
     return "".join(f'<p class="advice">{escaped(remark)}</p>' for remark in remarks)
+
+
+def picture(png: bytes | None) -> str:
+    """The comparison figure, within the page."""
+    if png is None:
+        return ""
+    text = "Waveform and spectrogram: recorded, after the high-pass, cleaned with the speech marked"
+    encoded = base64.b64encode(png).decode()
+    return f'<img class="figure" alt="{text}" src="data:image/png;base64,{encoded}">'
 
 
 def refusal(message: object) -> str:
