@@ -21,11 +21,13 @@ FOLDERS = (
     "recognition",
     "synthesis",
     "training",
+    "webapp",
 )
 LAYERS = (
     {"evaluation", "benchmark", "model_comparison", "verify_setup"},
     {"protocols"},
     {"train", "microphone_inference", "audio_recorder_analyzer", "app"},
+    {"webapp"},
     {"training", "live", "batch_inference", "export_model"},
     {"recognition", "visualization"},
     {"dataset_loader", "audio_cleaning"},
@@ -35,7 +37,15 @@ LAYERS = (
     {"config"},
 )
 """From top to bottom. Modules of one layer may import each other, but in no circle."""
-USE = ("recognition", "live", "microphone_inference", "batch_inference", "audio_recorder_analyzer")
+USE = (
+    "recognition",
+    "live",
+    "webapp",
+    "app",
+    "microphone_inference",
+    "batch_inference",
+    "audio_recorder_analyzer",
+)
 """What recognises needs nothing of what makes data and networks, however many steps away."""
 MAKING = ("training", "corpora", "synthesis")
 

@@ -1,0 +1,1 @@
+"""The web app's parts: recognising for many at once, history, API, protection, pages."""
