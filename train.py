@@ -39,6 +39,7 @@ from recognition import calibration, ensemble
 from recognition.checkpoint import Checkpoint
 from recognition.onnx_export import write_vote
 from recognition.prediction import vote
+from recognition.strings_export import write_strings
 from training.cached_views import CachedLoader
 from training.ctc import train_strings
 from training.data import TrainLoader, calibration_logits, compute_thread, pick_device
@@ -351,6 +352,10 @@ def run_strings(train_settings: TrainSettings) -> int:
     )
     if summary["kept_apart"]:
         print(f"{train_settings.save_dir} is as it was: {summary['kept_apart']}")
+    elif train_settings.onnx and train_settings.digit_ctc_features == "encoder":
+        onnx = train_settings.save_dir / config.STRINGS_ONNX_NAME
+        write_strings(onnx, train_settings.save_dir / config.STRINGS_NAME)
+        print(f"{onnx}: {onnx.stat().st_size / 1e6:.1f} MB, for use without PyTorch")
     return 0
 
 

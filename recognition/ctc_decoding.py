@@ -79,6 +79,11 @@ class PathReader:
             self._open = Token(label, number, number, confidence)
         return ended
 
+    @property
+    def speaking(self) -> bool:
+        """Whether a word is under way."""
+        return self._open is not None
+
     def flush(self) -> Token | None:
         """The word that had not ended."""
         ended, self._open = self._open, None
@@ -169,3 +174,46 @@ def align(reference: Sequence[int], heard: Sequence[int]) -> tuple[int, int, int
             )
     _, substituted, deleted, inserted = row[-1]
     return substituted, deleted, inserted
+
+
+def aligned(posteriors: np.ndarray, digits: Sequence[int]) -> list[Token]:
+    """Where the digits of a string are said in (frames, 12): the likeliest path that reads so.
+
+    Viterbi's algorithm over the digits with blanks between. Empty where there are too few frames.
+    """
+    quiet = np.delete(posteriors, range(config.REJECT), axis=1).sum(axis=1)
+    columns = np.stack([quiet] + [item for d in digits for item in (posteriors[:, d], quiet)])
+    chances = np.log(np.maximum(columns.T, 1e-30))  # (frames, 2 n + 1)
+    states = chances.shape[1]
+    symbols = [-1] + [item for digit in digits for item in (digit, -1)]
+    may_skip = np.array(
+        [s > 1 and symbols[s] >= 0 and symbols[s] != symbols[s - 2] for s in range(states)]
+    )
+    score = np.full(states, -np.inf)
+    score[:2] = chances[0, :2]
+    steps = np.zeros(chances.shape, np.int64)
+    for frame in range(1, len(chances)):
+        ways = np.full((3, states), -np.inf)
+        ways[0] = score
+        ways[1, 1:] = score[:-1]
+        ways[2, 2:] = np.where(may_skip[2:], score[:-2], -np.inf)
+        steps[frame] = ways.argmax(axis=0)
+        score = ways.max(axis=0) + chances[frame]
+    state = states - 1 if score[-1] >= score[-2] else states - 2
+    if not np.isfinite(score[state]):
+        return []
+    path = []
+    for frame in range(len(chances) - 1, -1, -1):
+        path.append(state)
+        state -= int(steps[frame, state])
+    path.reverse()
+    return _tokens_of_path(np.array(path), posteriors, digits)
+
+
+def _tokens_of_path(path: np.ndarray, posteriors: np.ndarray, digits: Sequence[int]) -> list[Token]:
+    tokens = []
+    for number, digit in enumerate(digits):
+        frames = np.flatnonzero(path == 2 * number + 1)
+        confidence = float(posteriors[frames, digit].max())
+        tokens.append(Token(digit, int(frames[0]), int(frames[-1]), confidence))
+    return tokens
