@@ -291,7 +291,8 @@ def false_digits(
 
 def as_values(scores: StringScores) -> dict[str, Any]:
     """Scores for JSON."""
-    return dataclasses.asdict(scores) | {"error_rate": scores.error_rate}
+    values = {item.name: getattr(scores, item.name) for item in dataclasses.fields(scores)}
+    return values | {"error_rate": scores.error_rate}
 
 
 def report_text(scores: dict[str, StringScores], data: dict[str, Any]) -> str:

@@ -26,22 +26,24 @@ from tqdm import tqdm
 import config
 import speech_encoder
 import utils
-from audio_feature_extraction import FrontEnd, whisper_log_mel
+from audio_feature_extraction import FrontEnd
 from recognition.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from recognition.ctc_decoding import align, best_path
-from training.data import TrainLoader, compute_thread, pick_device, prefetch
+from training.data import TrainLoader, compute_thread, half_precision, pick_device, prefetch
 from training.run_folder import open_run, stored_settings
 from training.run_log import RunLog
 from training.saving import check_writable, validation_loss
 from training.settings import TrainSettings
 from training.string_material import Line, Material, Planner, load_material
-from training.trainer import Trainer, half_precision
+from training.trainer import Trainer
 
 NAME = "digit_ctc"
 VERSION = 1
 """Counted up whenever lines, augmentation or front end come out otherwise."""
 GROUP = 64
 """Lines that are padded to one length, augmented and encoded together."""
+TOGETHER = 4800
+"""Frames of 10 ms that go through the encoder together."""
 BATCH = 32
 """Lines of a group in a step."""
 PAD = -1
@@ -116,8 +118,8 @@ class StringLoader(TrainLoader):
         self.front_end = FrontEnd(features, train_settings.audio.sample_rate).to(self.device)
         self.noises = None
         self.augmenter = self._augmenter(for_strings(train_settings.augmentation))
-        dtype = half_precision(self.device) if self.settings.mixed_precision else None
-        self.autocast = torch.autocast(self.device, dtype, enabled=dtype is not None)
+        if self.settings.mixed_precision:
+            self.front_end.encoder_precision = half_precision(self.device)
         self.folder = train_settings.data.root / "cache" / "strings"
         seed, longest = train_settings.seed, train_settings.strings.longest
         counts, fewer = train_settings.strings, VALIDATION
@@ -162,7 +164,7 @@ class StringLoader(TrainLoader):
             dataclasses.asdict(self.train_settings.audio),
             dataclasses.asdict(self.front_end.settings),
             self.train_settings.seed,
-            str(self.autocast.fast_dtype if self.autocast._enabled else ""),
+            self.front_end.encoder_precision,
         )
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
         if self.front_end.settings.kind == "encoder":
@@ -254,19 +256,10 @@ class StringLoader(TrainLoader):
             power = augmenter.spectrograms(power)
         frames = self._power_frames(group)
         power = F.interpolate(power, frames, mode="linear", align_corners=True)
-        parts = [self.encoded(part) for part in power.split(max(1, 48_000 // (frames * 10)))]
+        parts = [
+            self.front_end.from_power(part) for part in power.split(max(1, 48_000 // (frames * 10)))
+        ]
         return torch.cat(parts).transpose(1, 2).to(torch.float16).cpu().numpy()
-
-    def encoded(self, power: Tensor) -> Tensor:
-        """Features of power spectrograms; the encoder computes with 16 bits where it can."""
-        if self.front_end.settings.kind != "encoder":
-            return self.front_end.from_power(power)
-        path = config.program_path(config.ENCODER_FILE)
-        settings = self.front_end.settings
-        encoder = speech_encoder.shared_encoder(path, settings.encoder_layers, power.device)
-        with self.autocast:
-            features = encoder(whisper_log_mel(self.front_end.bands(power)), settings.encoder_pool)
-        return self.front_end.normalize(features.float())
 
     def epoch(
         self, number: int, pool: ThreadPoolExecutor
