@@ -20,20 +20,20 @@ import speech_encoder
 import utils
 from audio_feature_extraction import whisper_log_mel
 from recognition.checkpoint import Checkpoint, load_checkpoint
+from recognition.digit_strings import OFFLINE
 from recognition.onnx_export import LICENCE, OPSET, quantized, quiet
 from recognition.onnx_predictor import OPEN, SEAL, file_digest, sealed
 from recognition.string_networks import INPUTS, OUTPUTS, VERSION
 from recognition.vote_graph import GraphEncoder, LevelAndLength, three_frames
 
+LONGEST = round(OFFLINE.window / 0.02)
+"""Positions of the encoder, 20 ms each, that the longest window needs."""
 WAYS = ("", "_reverse")
 """How PyTorch's names of an LSTM's weights end, for each direction."""
 
 
 class AnyLengthEncoder(GraphEncoder):
-    """The speech encoder for windows of any length up to its own 30 s."""
-
-    def __init__(self, encoder: speech_encoder.SpeechEncoder) -> None:
-        super().__init__(encoder, speech_encoder.POSITIONS)
+    """The speech encoder for windows of any length up to the positions that it is given."""
 
     def forward(self, log_mel: Tensor, pool: int) -> Tensor:
         x = F.gelu(three_frames(log_mel.transpose(1, 2), 1) @ self.matrix1 + self.bias1)
@@ -100,9 +100,8 @@ class StringsGraph(nn.Module):
         kernels = (waves * self.front_end.spectrogram.window).float().unsqueeze(1)
         self.register_buffer("kernels", kernels)
         path = config.program_path(config.ENCODER_FILE)
-        self.encoder = AnyLengthEncoder(
-            speech_encoder.load_encoder(path, self.settings.encoder_layers)
-        )
+        encoder = speech_encoder.load_encoder(path, self.settings.encoder_layers)
+        self.encoder = AnyLengthEncoder(encoder, LONGEST)
 
     def forward(self, samples: Tensor) -> Tensor:
         lengths = torch.full((1, 1), samples.shape[1], dtype=torch.int64)

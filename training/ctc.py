@@ -38,13 +38,13 @@ from training.string_material import Line, Material, Planner, load_material
 from training.trainer import Trainer
 
 NAME = "digit_ctc"
-VERSION = 1
+VERSION = 2
 """Counted up whenever lines, augmentation or front end come out otherwise."""
-GROUP = 64
+GROUP = 128
 """Lines that are padded to one length, augmented and encoded together."""
 TOGETHER = 4800
 """Frames of 10 ms that go through the encoder together."""
-BATCH = 32
+BATCH = 64
 """Lines of a group in a step."""
 PAD = -1
 """Fills the rows of tokens."""

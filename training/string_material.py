@@ -38,9 +38,10 @@ PAUSE_S = (0.3, 0.8)
 PAUSE_SHARE = 0.15
 WORD_SHARE = 0.25
 """Joined strings with other words in them."""
-FRAGMENT_SHARE = 0.1
-"""Lines that begin or end with a piece of a word that is cut off: it counts as nothing."""
-FRAGMENT = 0.3
+BEGINNINGS_CUT, ENDS_CUT = 0.1, 0.25
+"""Shares of the lines that begin with the end of a word, or end with the beginning of one, as
+windows of a stream do: such a piece counts as nothing."""
+FRAGMENT = 0.35
 """Share of the word that such a piece has at most."""
 SYNTHETIC = config.SyntheticSettings.only(espeak_clips=1500, other_words=1500)
 """Synthetic speakers' digits and words: fewer than for single digits, for strings are added."""
@@ -284,31 +285,37 @@ class Planner:
         return self.rng.choice(clips, count if len(clips) else 0)
 
     def _row(self, kind: str, row: Sequence[int]) -> Line:
-        """Place takes one after the other, quiet around them."""
-        position = self._samples(self.rng.uniform(*QUIET_S))
+        """Place takes one after the other, quiet around them, or pieces of words at the ends."""
         level, placed = self.rng.uniform(-3, 3), []
+        position = self._samples(self.rng.uniform(*QUIET_S))
+        if self._cut(kind, BEGINNINGS_CUT):
+            clip, part = self._fragment(row)
+            placed.append(Placed(clip, part - self.material.length(clip), level))
+            position = part + self._samples(self.rng.uniform(0, GAP_S[1]))
         for number, clip in enumerate(row):
             if number:
                 position += self._samples(self._gap())
-            gain = level + self.rng.uniform(-3, 3)
-            placed.append(Placed(clip, position, gain))
+            placed.append(Placed(clip, position, level + self.rng.uniform(-3, 3)))
             position += self.material.length(clip)
         samples = position + self._samples(self.rng.uniform(*QUIET_S))
+        if self._cut(kind, ENDS_CUT):
+            clip, part = self._fragment(row)
+            start = position + self._samples(self.rng.uniform(0, GAP_S[1]))
+            placed.append(Placed(clip, start, level))
+            samples = start + part
         tokens = tuple(token for clip in row for token in self.material.tokens[clip])
-        if kind in ("joined", "alone") and self.rng.random() < FRAGMENT_SHARE:
-            placed.append(self._fragment(row, samples))
         return Line(kind, tokens, tuple(placed), samples)
+
+    def _cut(self, kind: str, share: float) -> bool:
+        return kind in ("joined", "alone") and self.rng.random() < share
 
     def _gap(self) -> float:
         return self.rng.uniform(*(PAUSE_S if self.rng.random() < PAUSE_SHARE else GAP_S))
 
-    def _fragment(self, row: Sequence[int], samples: int) -> Placed:
-        """The end of a word at the beginning of a line, or the beginning of one at its end."""
+    def _fragment(self, row: Sequence[int]) -> tuple[int, int]:
+        """A take, and samples of it that are heard at one end of a line."""
         clip = int(self.rng.choice(row))
-        length = self.material.length(clip)
-        part = round(length * self.rng.uniform(0.1, FRAGMENT))
-        start = samples - part if self.rng.random() < 0.5 else part - length
-        return Placed(clip, start, self.rng.uniform(-6, 3))
+        return clip, round(self.material.length(clip) * self.rng.uniform(0.05, FRAGMENT))
 
     def _samples(self, seconds: float) -> int:
         return round(seconds * self.rate)
