@@ -60,7 +60,9 @@ def speak_strings(
 
 def _make(count: int, longest: int, seed: int, sample_rate: int) -> Clips:
     engine, rng = espeak.Espeak(), np.random.default_rng([seed, 70])
-    waveforms, names, speakers = [], [], []
+    waveforms: list[np.ndarray] = []
+    names: list[str] = []
+    speakers: list[str] = []
     while len(waveforms) < count:
         number = len(waveforms)
         speaker = espeak_voices.make_speaker(engine, rng, number)

@@ -16,7 +16,7 @@ class DigitCtcModel(nn.Module):
 
     Input: features, float32 (batch, n_features, frames). Output: logits, float32 (batch, frames of
     40 ms, n_classes): ten digits, other speech, "oh" and blank. It hears both ways within what it
-    is given, and windows bound that (:mod:`recognition.digit_strings`).
+    is given, and windows bound that (:mod:`recognition.string_windows`).
 
     With `subsample` a convolution makes one frame of four: for log-mel frames of 10 ms.
     """

@@ -21,7 +21,8 @@ from protocols.common import EvaluationSettings, ProtocolReport, load_unseen_spe
 from protocols.metrics import Proportion, proportion
 from protocols.noise_generation import add_noise, coloured_noise
 from recognition.ctc_decoding import align
-from recognition.digit_strings import LIVE, OFFLINE, StringRecognizer
+from recognition.digit_strings import StringRecognizer
+from recognition.string_windows import LIVE, OFFLINE
 from training.string_material import sound_bounds
 
 logger = logging.getLogger(__name__)

@@ -169,9 +169,8 @@ def check_values(checkpoint: Checkpoint) -> None:
     if checkpoint.labels != config.DIGITS:
         raise config.UserError("its labels are not the ten digits")
     outputs = checkpoint.arguments.get("n_classes", config.N_ANSWERS)
-    known = (config.N_ANSWERS, config.N_CLASSES)
-    if checkpoint.name in registry.SEQUENCE:
-        known = (config.N_FRAME_CLASSES,)
+    hears_strings = checkpoint.name in registry.SEQUENCE
+    known = [config.N_FRAME_CLASSES] if hears_strings else [config.N_ANSWERS, config.N_CLASSES]
     if not fits(outputs, int) or outputs not in known:
         raise config.UserError(f"its n_classes is {shown(outputs)}")
     for name, low, high in (

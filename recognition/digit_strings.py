@@ -1,8 +1,7 @@
 """Strings of digits in one recording, or while they are spoken: what, when and how sure.
 
-A network tells the classes of frames of 40 ms in windows that overlap. Each frame's posteriors are
-taken once, from the window in which enough follows it; so neither memory nor delay grows with the
-recording, and it does not matter in what blocks the sound arrives.
+A network tells the classes of frames of 40 ms, in windows that overlap
+(:mod:`recognition.string_windows`), and the likeliest path through them is the string.
 
     from recognition.digit_strings import StringRecognizer
     print(StringRecognizer().recognize_file("number.wav").digits)
@@ -13,11 +12,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -26,13 +24,17 @@ import config
 from audio_io import Recording
 from recognition import ctc_decoding
 from recognition.ctc_decoding import PathReader, Token
+from recognition.string_constraints import constrained, readings
+from recognition.string_windows import (
+    FRAME_S,
+    LIVE,
+    OFFLINE,
+    SILENCE_DBFS,
+    FrameNetwork,
+    Pace,
+    WindowedFrames,
+)
 
-FRAME_S = 0.04
-"""s of a frame."""
-SHORTEST_S = 0.4
-"""s that a window has at least; less is filled up with quiet."""
-SILENCE_DBFS = -75.0
-"""dBFS under which a window holds no speech, and no network is asked."""
 WHOLE_S = 60.0
 """s up to which a recording is one string, whatever pauses it has."""
 SOUND_DB = 25.0
@@ -41,37 +43,6 @@ REACH_S = 0.5
 """s by which a digit may begin before its first frame, or end after its last."""
 CUT_DB = 12.0
 """dB under the loudest frame; what ends with so much sound was cut off."""
-LEAST_SHARE = 1e-5
-"""Share of the probability under which a reading is not given, whatever constraint it meets."""
-WIDE_BEAM = 64
-"""Readings that are searched for one that meets the constraints."""
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How windows follow each other; s, multiples of :data:`FRAME_S`."""
-
-    window: float
-    """What the network hears at once."""
-    hop: float
-    """From one window to the next."""
-    ahead: float
-    """What a frame's window holds after it at least."""
-
-
-OFFLINE = Pace(window=8.0, hop=6.0, ahead=1.0)
-LIVE = Pace(window=2.8, hop=0.16, ahead=0.24)
-
-
-class FrameNetwork(Protocol):
-    """What tells the classes of frames; :mod:`recognition.string_networks` has two."""
-
-    rate: int
-    """Hz of the windows."""
-
-    def posteriors(self, window: np.ndarray) -> np.ndarray:
-        """float32 (frames, 13) of float32 (samples,), a whole number of frames."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -142,130 +113,6 @@ class StringResult:
             "duration_s": round(self.duration_s, 3),
             "remarks": self.remarks,
         }
-
-
-def readings(posteriors: np.ndarray, beam: int) -> list[tuple[str, float]]:
-    """Strings with their shares of the probability of all that were found, best first."""
-    found = ctc_decoding.n_best(condensed(posteriors), beam)
-    best = max((chance for _, chance in found), default=0.0)
-    weights = [math.exp(chance - best) for _, chance in found]
-    return [
-        ("".join(map(str, string)), weight / sum(weights))
-        for (string, _), weight in zip(found, weights, strict=True)
-    ]
-
-
-def condensed(posteriors: np.ndarray) -> np.ndarray:
-    """The same frames with one in place of each run in which nothing is said."""
-    quiet = posteriors[:, : config.REJECT].sum(axis=1) < 1e-3
-    return posteriors[~(quiet & np.roll(quiet, 1)) | (np.arange(len(quiet)) == 0)]
-
-
-def meets(digits: str, settings: config.StringsSettings) -> bool:
-    """Whether a string is what the constraints ask for."""
-    if settings.length is not None and len(digits) != settings.length:
-        return False
-    if settings.pattern and not re.fullmatch(settings.pattern, digits):
-        return False
-    return {"none": lambda _: True, "luhn": is_luhn, "isbn": is_isbn}[settings.check](digits)
-
-
-def is_luhn(digits: str) -> bool:
-    """Whether the last digit is the check digit of the others (ISO/IEC 7812-1)."""
-    doubled = [int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits))]
-    return len(digits) > 1 and sum(number - 9 * (number > 9) for number in doubled) % 10 == 0
-
-
-def is_isbn(digits: str) -> bool:
-    """Whether a string of 10 or 13 digits is an ISBN (ISO 2108); X, which is no digit, is none."""
-    numbers = [int(digit) for digit in digits]
-    if len(numbers) == 10:
-        return sum((10 - place) * number for place, number in enumerate(numbers)) % 11 == 0
-    checked = sum(number * (1 + 2 * (place % 2)) for place, number in enumerate(numbers))
-    return len(numbers) == 13 and checked % 10 == 0
-
-
-class WindowedFrames:
-    """Posteriors of the frames of a stream, each once, in order.
-
-    Parameters
-    ----------
-    network : hears the windows
-    pace : how they follow each other
-    """
-
-    def __init__(self, network: FrameNetwork, pace: Pace) -> None:
-        self.network, self.frame = network, round(FRAME_S * network.rate)
-        self.window, self.hop, self.ahead = (
-            round(seconds / FRAME_S) * self.frame for seconds in (pace.window, pace.hop, pace.ahead)
-        )
-        self.sound = np.zeros(0, np.float32)
-        self.begin = 0  # sample of the stream with which `sound` begins: a whole frame
-        self.next_end = self.hop + self.ahead
-        self.emitted = 0  # frames
-        self.samples = 0  # of the stream so far
-
-    def feed(self, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Take float32 (samples,) in.
-
-        Returns posteriors, (frames, 13), and levels, dB (frames,), of the frames that are decided.
-        """
-        found = [self._nothing()]
-        block = np.nan_to_num(block.astype(np.float32, copy=False), posinf=0.0, neginf=0.0)
-        place = 0
-        while place < len(block):  # no further than a window's end, so that memory is bounded
-            taken = block[place : place + self.next_end - self.samples]
-            self.sound = np.concatenate([self.sound, taken])
-            self.samples += len(taken)
-            place += len(taken)
-            if self.samples == self.next_end:
-                found.append(self._window(self.samples, self.samples - self.ahead))
-                self.next_end += self.hop
-                self._forget()
-        return _joined(found)
-
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """The frames that are left, the last filled up with quiet."""
-        wanted = max(self.samples, round(SHORTEST_S * self.network.rate) * (self.begin == 0))
-        end = -(-wanted // self.frame) * self.frame
-        last = -(-self.samples // self.frame) * self.frame
-        if last <= self.emitted * self.frame:
-            return self._nothing()
-        self.sound = np.pad(self.sound, (0, end - self.samples))
-        return self._window(end, last)
-
-    def _window(self, end: int, decided: int) -> tuple[np.ndarray, np.ndarray]:
-        """Hear the window up to sample `end`; its frames from the last emitted up to `decided`."""
-        begin = max(self.begin, end - self.window)
-        window = self.sound[begin - self.begin : end - self.begin]
-        levels = levels_db(window, self.frame)
-        first, last = self.emitted - begin // self.frame, (decided - begin) // self.frame
-        if levels.max(initial=-200.0) < SILENCE_DBFS:
-            posteriors = np.zeros((len(levels), config.N_FRAME_CLASSES), np.float32)
-            posteriors[:, config.BLANK] = 1.0
-        else:
-            posteriors = self.network.posteriors(window)
-        self.emitted = decided // self.frame
-        return posteriors[first:last], levels[first:last]
-
-    def _forget(self) -> None:
-        """Drop what no window will hold any more."""
-        begin = max(0, self.next_end - self.window)
-        self.sound, self.begin = self.sound[begin - self.begin :], begin
-
-    def _nothing(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.zeros((0, config.N_FRAME_CLASSES), np.float32), np.zeros(0)
-
-
-def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    return np.concatenate([one for one, _ in parts]), np.concatenate([one for _, one in parts])
-
-
-def levels_db(waveform: np.ndarray, frame: int) -> np.ndarray:
-    """Level of each frame, dBFS (frames,)."""
-    frames = waveform[: len(waveform) // frame * frame].reshape(-1, frame)
-    power = np.square(frames, dtype=np.float64).mean(axis=1)
-    return 10 * np.log10(np.maximum(power, 1e-20))
 
 
 class StringStream:
@@ -359,30 +206,6 @@ class StringStream:
         kept = posteriors if seconds <= WHOLE_S else posteriors[:0]
         n_best = self.settings.n_best
         return StringResult(spoken, "", seconds, remarks, fits, kept, n_best)
-
-
-def constrained(
-    posteriors: np.ndarray, tokens: list[Token], settings: config.StringsSettings
-) -> tuple[list[Token], list[str], bool]:
-    """The best reading that meets the constraints; remarks, and whether there is one.
-
-    Where none of the likeliest readings does, the likeliest is given, and said to be wrong.
-    """
-    best = "".join(str(token.label) for token in tokens if token.label != config.REJECT)
-    if not settings.constrained or meets(best, settings):
-        return tokens, [], True
-    for digits, share in readings(posteriors, WIDE_BEAM):
-        if digits and share >= LEAST_SHARE and meets(digits, settings):
-            return ctc_decoding.aligned(posteriors, [int(digit) for digit in digits]), [], True
-    return tokens, [f"none of the likeliest readings {wish(settings)}"], False
-
-
-def wish(settings: config.StringsSettings) -> str:
-    """What the constraints ask for, in words."""
-    parts = [f"has {settings.length} digits"] * (settings.length is not None)
-    parts += [f"matches {settings.pattern}"] * bool(settings.pattern)
-    parts += [f"has the check digit of {settings.check}"] * (settings.check != "none")
-    return " and ".join(parts)
 
 
 def timed(tokens: Iterable[Token], levels: np.ndarray, first: int) -> list[SpokenDigit]:

@@ -1,6 +1,6 @@
 """The network that hears whole strings as an ONNX file: samples in, posteriors of frames out.
 
-A window of any whole number of frames goes in; :class:`recognition.digit_strings.WindowedFrames`
+A window of any whole number of frames goes in; :class:`recognition.string_windows.WindowedFrames`
 cuts a stream into such windows. Batches have one window.
 """
 
@@ -20,10 +20,10 @@ import speech_encoder
 import utils
 from audio_feature_extraction import whisper_log_mel
 from recognition.checkpoint import Checkpoint, load_checkpoint
-from recognition.digit_strings import OFFLINE
 from recognition.onnx_export import LICENCE, OPSET, quantized, quiet
 from recognition.onnx_predictor import OPEN, SEAL, file_digest, sealed
 from recognition.string_networks import INPUTS, OUTPUTS, VERSION
+from recognition.string_windows import OFFLINE
 from recognition.vote_graph import GraphEncoder, LevelAndLength, three_frames
 
 LONGEST = round(OFFLINE.window / 0.02)

@@ -14,8 +14,9 @@ from tone_strings import GAP_S, RATE, TONE_S, ToneNetwork, tones
 import audio_io
 import config
 from audio_io import Recording
-from recognition import digit_strings
-from recognition.digit_strings import LIVE, OFFLINE, StringRecognizer, StringStream, WindowedFrames
+from recognition import string_constraints
+from recognition.digit_strings import StringRecognizer, StringStream
+from recognition.string_windows import FRAME_S, LIVE, OFFLINE, WindowedFrames
 
 OTHER = 10
 
@@ -84,7 +85,7 @@ def test_digits_are_told_while_the_string_goes_on():
         arrivals += [first / RATE + 0.02] * (len(stream.digits) - len(arrivals))
     delays = np.array(arrivals) - ends[: len(arrivals)]
     assert len(arrivals) >= 4  # the last is told once the stream goes on
-    assert delays.max() < LIVE.hop + LIVE.ahead + 3 * digit_strings.FRAME_S
+    assert delays.max() < LIVE.hop + LIVE.ahead + 3 * FRAME_S
 
 
 def test_every_frame_is_decided_once_and_the_memory_is_bounded():
@@ -141,7 +142,7 @@ class UnsureNetwork(ToneNetwork):
 
 def test_a_check_digit_chooses_among_the_readings():
     number = [4, 9, 9, 2, 7, 3, 9, 8, 7, 1, 6]  # Luhn's own example: 4992 7398 716
-    assert digit_strings.is_luhn("".join(map(str, number)))
+    assert string_constraints.is_luhn("".join(map(str, number)))
     recording = Recording(tones(number), RATE)
     unconstrained = StringRecognizer(UnsureNetwork()).recognize(recording)
     assert unconstrained.digits == "49921398116"
@@ -163,8 +164,8 @@ def test_a_check_digit_chooses_among_the_readings():
     ],
 )
 def test_check_digits(digits, luhn, isbn):
-    assert digit_strings.is_luhn(digits) == luhn
-    assert digit_strings.is_isbn(digits) == isbn
+    assert string_constraints.is_luhn(digits) == luhn
+    assert string_constraints.is_isbn(digits) == isbn
 
 
 def test_impossible_settings_are_refused():

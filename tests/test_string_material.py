@@ -11,7 +11,7 @@ import config
 from corpora import spoken_strings
 from corpora.clips import Clips
 from recognition.checkpoint import load_checkpoint
-from training import ctc, string_material
+from training import ctc, string_loader
 from training.settings import TrainSettings
 from training.string_material import Material, Planner, sound_bounds, tokens_of
 
@@ -91,15 +91,15 @@ def test_the_loss_wants_repeats_parted_by_blanks():
     logits = torch.full((1, 4, config.N_FRAME_CLASSES), -20.0)
     for frame, label in enumerate([2, config.BLANK, 2, config.BLANK]):
         logits[0, frame, label] = 20.0
-    said_twice, said_once = torch.tensor([[2, 2]]), torch.tensor([[2, ctc.PAD]])
+    said_twice, said_once = torch.tensor([[2, 2]]), torch.tensor([[2, string_loader.PAD]])
     assert ctc.ctc_loss(logits, said_twice) < 0.01 < ctc.ctc_loss(logits, said_once)
     assert ctc.heard(logits) == [[2, 2]]
-    nothing = torch.tensor([[ctc.PAD, ctc.PAD]])
+    nothing = torch.tensor([[string_loader.PAD, string_loader.PAD]])
     assert torch.isfinite(ctc.ctc_loss(logits, nothing))
 
 
 def test_augmentation_leaves_what_is_said_as_it_is():
-    settings = ctc.for_strings(config.AugmentationSettings())
+    settings = string_loader.for_strings(config.AugmentationSettings())
     for part in ("spliced_reversed", "non_speech", "shift", "tempo", "speed"):
         assert getattr(settings, part) == 0
     assert settings.snr_db[0] >= 0 and settings.room > 0 and settings.band_limit > 0
@@ -125,8 +125,10 @@ def small_corpus(folder):
 
 
 def test_training_from_end_to_end(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(ctc, "VALIDATION", config.StringMaterialSettings(1, 8, 8, 0, 0, 1))
-    monkeypatch.setattr(string_material, "SYNTHETIC", config.SyntheticSettings.only())
+    monkeypatch.setattr(
+        string_loader, "VALIDATION", config.StringMaterialSettings(1, 8, 8, 0, 0, 1)
+    )
+    monkeypatch.setattr(ctc, "SYNTHETIC", config.SyntheticSettings.only())
     (tmp_path / "beeps").mkdir()
     train_settings = TrainSettings(
         data=config.DataSettings(

@@ -6,7 +6,6 @@ lines of one take; others join takes of one speaker, digits and words, from over
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ import config
 from corpora import an4
 from corpora.clips import Clips, concatenate
 from corpora.spoken_strings import OH, speak_strings
-from training.settings import TrainSettings, load_split
+from training.settings import HELD_OUT_FRACTION, ClipSplit, TrainSettings, load_split
 
 FRAME_S = 0.01
 """s. Frames over which the ends of a take are looked for."""
@@ -43,8 +42,6 @@ BEGINNINGS_CUT, ENDS_CUT = 0.1, 0.25
 windows of a stream do: such a piece counts as nothing."""
 FRAGMENT = 0.35
 """Share of the word that such a piece has at most."""
-SYNTHETIC = config.SyntheticSettings.only(espeak_clips=1500, other_words=1500)
-"""Synthetic speakers' digits and words: fewer than for single digits, for strings are added."""
 NOISE_S = 2.0
 """s of a line without speech."""
 
@@ -85,7 +82,7 @@ class Material:
 
     def __init__(self, singles: Clips, real: Clips, spoken: Clips) -> None:
         self.clips = concatenate([singles, real, spoken])
-        self.tokens = [(int(label),) for label in singles.labels]
+        self.tokens: list[tuple[int, ...]] = [(int(label),) for label in singles.labels]
         self.tokens += [tokens_of(name) for part in (real, spoken) for name in part.names]
         kinds = np.where(singles.labels == config.REJECT, "word", "digit").tolist()
         self.kinds = np.array(kinds + ["real"] * len(real) + ["spoken"] * len(spoken))
@@ -175,11 +172,10 @@ def load_material(train_settings: TrainSettings) -> tuple[Material, Material, st
     ------
     UserError : no corpus, or none that validates
     """
-    split = load_split(dataclasses.replace(train_settings, synthetic=SYNTHETIC))
+    split = load_split(train_settings)
     rate, settings = train_settings.audio.sample_rate, train_settings.strings
     real = real_strings(train_settings)
-    # words kept aside are said by people who train, too
-    aside = ~np.isin(real.speakers, split.training.speakers)
+    aside = kept_aside(real, split)
     spoken = speak_strings(
         settings.spoken,
         settings.longest,
@@ -192,6 +188,18 @@ def load_material(train_settings: TrainSettings) -> tuple[Material, Material, st
     validation = Material(split.validation, real.subset(aside), nothing)
     names = split.corpora + "+an4_strings" * bool(len(real)) + "+spoken_strings" * bool(len(spoken))
     return training, validation, names
+
+
+def kept_aside(real: Clips, split: ClipSplit) -> np.ndarray:
+    """Strings, bool (n,), of the speakers whose digits are kept aside.
+
+    Where nobody's digits are there, of a tenth of the speakers.
+    """
+    aside = ~np.isin(real.speakers, split.training.speakers)
+    if aside.all():
+        speakers = np.unique(real.speakers)
+        aside = np.isin(real.speakers, speakers[:: round(1 / HELD_OUT_FRACTION)])
+    return aside
 
 
 def real_strings(train_settings: TrainSettings) -> Clips:
@@ -260,7 +268,7 @@ class Planner:
         count = count if len(clips) else 0
         for clip in self.rng.choice(clips, count):
             more = self.material.words_beside(int(clip)) if self.rng.random() < 0.2 else []
-            row = [int(clip), *(int(one) for one in self._some(more, self.rng.integers(1, 3)))]
+            row = [int(clip), *(int(one) for one in self._some(more))]
             yield self._row("other", row)
 
     def joined(self) -> Line:
@@ -277,12 +285,13 @@ class Planner:
             for number in self.rng.integers(len(labels), size=length)
         ]
         if self.rng.random() < WORD_SHARE:
-            for word in self._some(self.material.words_beside(row[0]), self.rng.integers(1, 3)):
+            for word in self._some(self.material.words_beside(row[0])):
                 row.insert(int(self.rng.integers(len(row) + 1)), int(word))
         return self._row("joined", row)
 
-    def _some(self, clips: Sequence[int], count: int) -> np.ndarray:
-        return self.rng.choice(clips, count if len(clips) else 0)
+    def _some(self, clips: Sequence[int]) -> np.ndarray:
+        """One or two of some clips, if there are any."""
+        return self.rng.choice(clips, int(self.rng.integers(1, 3)) if len(clips) else 0)
 
     def _row(self, kind: str, row: Sequence[int]) -> Line:
         """Place takes one after the other, quiet around them, or pieces of words at the ends."""
