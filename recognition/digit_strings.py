@@ -312,6 +312,6 @@ def as_one(closed: Sequence[StringResult], source: str, seconds: float) -> Strin
         strings = [string.digits for string in closed if string.spoken]
         remarks.append(f"{len(strings)} strings: {', '.join(strings[:20])}")
     if not closed:
-        remarks = ["no speech found"]
+        remarks = ["no digits found"]
     fits = all(string.meets for string in closed)
     return StringResult(spoken, source, seconds, remarks, fits)

@@ -178,12 +178,12 @@ def test_impossible_settings_are_refused():
 @pytest.mark.parametrize(
     ("waveform", "remark"),
     [
-        (np.zeros(RATE * 3), "no speech found"),
-        (0.01 * np.random.default_rng(0).standard_normal(RATE * 3), "no speech found"),
+        (np.zeros(RATE * 3), "no digits found"),
+        (0.01 * np.random.default_rng(0).standard_normal(RATE * 3), "no digits found"),
         (tones([OTHER, OTHER]), "other words, no digits"),
         (np.zeros(RATE // 20), "too short"),
         (np.zeros(0), "too short"),
-        (np.full(RATE, np.nan), "no speech found"),
+        (np.full(RATE, np.nan), "no digits found"),
     ],
 )
 def test_nothing_is_invented(waveform, remark):
