@@ -84,7 +84,12 @@ class StringResult:
 
     @functools.cached_property
     def alternatives(self) -> list[tuple[str, float]]:
-        """The likeliest readings with their shares of the probability of all, best first."""
+        """The likeliest readings with their shares of the probability of all, best first.
+
+        Empty where the frames were not kept: of several strings, and of long recordings.
+        """
+        if not len(self.posteriors):
+            return []
         found = readings(self.posteriors, max(self.n_best, ctc_decoding.BEAM))
         return found[: self.n_best]
 
@@ -280,8 +285,8 @@ class StringRecognizer:
         stream = StringStream(self.network, self.settings, OFFLINE)
         closed: list[StringResult] = []
         for block in audio_io.read_blocks(path, self.rate):
-            closed += stream.feed(block)
-        closed += stream.finish()
+            closed += map(without_frames, stream.feed(block))
+        closed += map(without_frames, stream.finish())
         seconds = stream.frames.samples / self.rate
         return as_one(closed, audio_io.source_name(path), seconds)
 
@@ -299,6 +304,11 @@ class StringRecognizer:
             remarks.append(f"too short: {1000 * recording.seconds:.0f} ms hold no word")
         result = as_one(closed, recording.source, recording.seconds)
         return dataclasses.replace(result, remarks=remarks + result.remarks)
+
+
+def without_frames(result: StringResult) -> StringResult:
+    """The same without what grows with the recording."""
+    return dataclasses.replace(result, posteriors=result.posteriors[:0])
 
 
 def as_one(closed: Sequence[StringResult], source: str, seconds: float) -> StringResult:

@@ -218,6 +218,7 @@ def test_a_long_file_is_heard_piece_by_piece(tmp_path, monkeypatch):
     assert network.longest <= OFFLINE.window * RATE
     assert result.duration_s == pytest.approx(len(spoken[0]) * 80 / RATE)
     assert "80 strings" in result.remarks[-1]
+    assert not len(result.posteriors) and result.alternatives == []
 
 
 def test_two_hours_of_silence_ask_no_network():
