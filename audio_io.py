@@ -47,6 +47,8 @@ SILENT_CHANNEL = 1e-3
 """Level, of the loudest channel's, under which a channel holds no sound."""
 CANCELLED = 0.25
 """Level of the mix, of the loudest channel's, under which channels cancel each other: -12 dB."""
+BLOCK_S = 10.0
+"""s of a long recording that are read at once."""
 CLEANER_DB = 6.0
 """dB by which a channel must stand out of its noise further than the mix, to be taken alone."""
 
@@ -135,8 +137,7 @@ def read_recording(
     max_seconds: float = config.AudioSettings.max_seconds,
 ) -> Recording:
     """Read as :func:`read_audio` does, with the name and with remarks on what is odd about it."""
-    name = utils.printable(source) if isinstance(source, (str, Path)) else "recording"
-    name = "standard input" if name == "-" else name
+    name = source_name(source)
     try:
         with _opened(source) as file:
             decoded = decoding.decode(file, max_seconds)
@@ -151,6 +152,46 @@ def read_recording(
     except OSError as error:
         raise AudioError(f"{name}: {error.strerror or error}") from None
     return Recording(np.clip(waveform, -1.0, 1.0), rate, name, (*decoded.remarks, *remarks))
+
+
+def source_name(source: Path | str | bytes | BinaryIO) -> str:
+    """How a recording is called in answers and errors."""
+    name = utils.printable(source) if isinstance(source, (str, Path)) else "recording"
+    return "standard input" if name == "-" else name
+
+
+def seconds_of(path: Path | str) -> float:
+    """Length of a sound file as its header tells; 0 where only decoding it would."""
+    import soundfile
+
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        return float(soundfile.info(str(path)).duration)
+    return 0.0
+
+
+def read_blocks(path: Path | str, sample_rate: int) -> Iterator[np.ndarray]:
+    """A sound file of any length, piece by piece: float32 (samples,), mono, at `sample_rate` Hz.
+
+    Raises
+    ------
+    AudioError : it can't be read so; only what libsndfile reads can
+    """
+    import soundfile
+    import soxr
+
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            resampler = None
+            if file.samplerate != sample_rate:
+                resampler = soxr.ResampleStream(file.samplerate, sample_rate, 1, dtype="float32")
+            size = round(BLOCK_S * file.samplerate)
+            while len(block := file.read(size, dtype="float32", always_2d=True)):
+                mono = np.clip(np.nan_to_num(block.mean(axis=1)), -1.0, 1.0)
+                yield mono if resampler is None else resampler.resample_chunk(mono)
+            if resampler is not None:
+                yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise AudioError(f"{source_name(path)}: not a readable sound file ({error})") from None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
     python batch_inference.py recordings/ --output answers.csv
     python batch_inference.py a.wav b.flac more/ --output answers.parquet --cleaning.gate on
+    python batch_inference.py numbers/ --output strings.csv --strings      whole strings of digits
     python batch_inference.py clips/ --output answers.jsonl --no-clean     trimmed clips: quicker
 
 Folders are searched to the bottom. The table has the columns path, digit (empty: "no digit"),
@@ -10,6 +11,8 @@ speech_start_s, speech_end_s, snr_db, error, n_digits and remarks. A bad file ge
 nothing but its error. A name that begins with =, +, - or @ is written as ./name, and one that a
 table can't hold as a file: address; both name the same file. Stopped half way, the same command
 goes on where it was; files that have changed since are answered anew.
+
+With --strings the columns are path, digits, confidence, starts, ends, error and remarks.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import tyro
 
@@ -32,7 +35,15 @@ import audio_io
 import config
 import utils
 from audio import decoding
-from recognition.answer_table import COLUMNS, FORMATS, CsvDialect, Row, write_table
+from recognition.answer_table import (
+    COLUMNS,
+    FORMATS,
+    STRING_COLUMNS,
+    CsvDialect,
+    Row,
+    string_row,
+    write_table,
+)
 from recognition.file_workers import FileWorkers, Source
 
 CHUNK = 64
@@ -51,6 +62,8 @@ class BatchSettings:
     """The table: a name that ends in .csv, .jsonl or .parquet."""
     clean: bool = True
     """High-pass, trim to the speech and so on; --no-clean for clips that are trimmed already."""
+    strings: bool = False
+    """Hear whole strings of digits, in one process."""
     workers: int = 0
     """Processes that read, clean and answer; 0 is one for each core."""
     file_seconds: float = 60.0
@@ -62,6 +75,10 @@ class BatchSettings:
     """How recordings are cleaned."""
     decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
     """Which networks answer, and when they say "no digit"."""
+    string: Annotated[config.StringsSettings, tyro.conf.arg(name="strings")] = field(
+        default_factory=config.StringsSettings
+    )
+    """What is asked of a string of digits (--strings)."""
 
     def __post_init__(self) -> None:
         if not self.paths:
@@ -83,6 +100,8 @@ def run(settings: BatchSettings) -> int:
     """
     files = find_files(settings.paths)
     paths = files.paths
+    if settings.strings:
+        return answer_strings(files, settings)
     partial = settings.output.with_name(settings.output.name + ".partial.jsonl")
     rows = read_partial(partial, fingerprint(settings), stamps_of(paths))
     todo = [path for path in paths if str(path) not in rows]
@@ -108,6 +127,32 @@ def run(settings: BatchSettings) -> int:
     if files.remark():
         print(files.remark(), file=sys.stderr)
     return summarise(table, speed, settings.output) or int(bool(files.unreadable))
+
+
+def answer_strings(files: audio_io.AudioFiles, settings: BatchSettings) -> int:
+    """Hear the string in each file and write the table; returns 1 if no file was readable."""
+    from tqdm import tqdm
+
+    from recognition.digit_strings import StringRecognizer
+    from recognition.runtime import use_one_core
+
+    recognizer, table = StringRecognizer(settings.decision, settings.string), []
+    use_one_core()
+    for path in tqdm(files.paths, unit=" files", disable=not sys.stderr.isatty()):
+        try:
+            table.append(string_row(str(path), recognizer.recognize_file(path)))
+        except audio_io.AudioError as error:
+            row = dict.fromkeys(STRING_COLUMNS) | {"path": str(path), "error": str(error)}
+            table.append(row)
+    write_table(table, settings.output, settings.csv_dialect, STRING_COLUMNS)
+    if files.remark():
+        print(files.remark(), file=sys.stderr)
+    bad = [row for row in table if row["error"] is not None]
+    for row in bad[:10]:
+        print(f"skipped {utils.printable(row['error'])}", file=sys.stderr)
+    found = sum(bool(row["digits"]) for row in table)
+    print(f"{settings.output}: {len(table)} files, {found} with digits, {len(bad)} unreadable")
+    return int(len(bad) == len(table) or bool(files.unreadable))
 
 
 def find_files(paths: Iterable[Path]) -> audio_io.AudioFiles:

@@ -33,10 +33,15 @@ OH = N_ANSWERS
 """Class index of "oh", which is zero or no digit, as ``decision.oh`` asks; the twelfth output."""
 N_CLASSES = N_ANSWERS + 1
 """Outputs of the networks that are trained now; earlier ones lack "oh"."""
+BLANK = N_CLASSES
+"""Class index of a frame that says nothing new, in networks that hear whole strings of digits."""
+N_FRAME_CLASSES = N_CLASSES + 1
+"""Outputs, for each frame, of networks that hear whole strings."""
 
 DISPLAY_NAMES = {
     "bcresnet": "BC-ResNet",
     "cnn": "CNN",
+    "digit_ctc": "string recogniser",
     "efficient": "EfficientNet",
     "image_cnn": "image CNN",
     "mlp": "MLP",
@@ -52,6 +57,10 @@ PROGRAM_DIR = Path(__file__).resolve().parent
 """The program's own folder, which the trained networks come with."""
 ONNX_NAME = "vote.onnx"
 """The file, beside the networks, that holds them all for use without PyTorch."""
+STRINGS_NAME = "strings.pt"
+"""The file, beside the networks, of the one that hears whole strings of digits."""
+STRINGS_ONNX_NAME = "strings.onnx"
+"""The same network for use without PyTorch."""
 PROVIDERS = ("cpu", "cuda", "tensorrt", "coreml", "dml")
 """What ONNX Runtime may compute with: execution providers, of which only the first is sure."""
 ENCODER_FILE = Path("saved_models/encoder.pt")
@@ -94,9 +103,9 @@ def from_environment(variable: str) -> Path | None:
 
 
 def network_files(folder: Path) -> list[Path]:
-    """The files of trained networks in a folder, sorted; the speech encoder is none."""
+    """The files of networks that vote on a digit, sorted; others in the folder do not."""
     files = folder.glob("[!.]*.pt")
-    return sorted(file for file in files if file.name != ENCODER_FILE.name)
+    return sorted(file for file in files if file.name not in (ENCODER_FILE.name, STRINGS_NAME))
 
 
 def path_from_environment(variable: str) -> Any:
@@ -318,6 +327,30 @@ class SyntheticSettings:
 
 
 @dataclass(frozen=True)
+class StringMaterialSettings:
+    """How many strings of each kind the network digit_ctc learns from."""
+
+    real_views: int = 6
+    """Augmented views of each string that somebody spoke in one breath (AN4)."""
+    joined: int = 3000
+    """Takes of one speaker joined, from overlap to a pause, now and then with other words."""
+    alone: int = 4000
+    """Digits alone, with quiet before and after."""
+    spoken: int = 1500
+    """Strings that eSpeak NG speaks whole."""
+    other: int = 3000
+    """Other words alone and in rows."""
+    noise: int = 200
+    """Noise, hum and clicks without speech."""
+    longest: int = 16
+    """Digits in a joined or spoken string at most."""
+
+    def __post_init__(self) -> None:
+        _within(self, 0, 1_000_000, "real_views", "joined", "alone", "spoken", "other", "noise")
+        _within(self, 1, 30, "longest")
+
+
+@dataclass(frozen=True)
 class AugmentationSettings:
     """What a training clip goes through; each part has a probability, and 0 switches it off."""
 
@@ -418,6 +451,8 @@ class ModelSettings:
     """Units of the first dense layer."""
     lightweight_width: int = 64
     """Channels of the first separable convolutions."""
+    digit_ctc_width: int = 96
+    """Hidden units in each direction of the LSTM that hears whole strings."""
     image_cnn_width: int = 16
     """Channels of the first of four convolutions; each following has twice as many."""
 
@@ -592,6 +627,41 @@ class DecisionSettings:
         if network_files(shipped):
             remedy = f"there are some in {shipped}"
         raise UserError(f"{path}: {problem}; {remedy}")
+
+
+@dataclass(frozen=True)
+class StringsSettings:
+    """What is asked of a string of digits."""
+
+    length: int | None = None
+    """Digits that a string must have; the best of N such readings is given."""
+    pattern: str = ""
+    """Regular expression that the whole string must match, such as 0[1-9]\\d{8}."""
+    check: Literal["none", "luhn", "isbn"] = "none"
+    """Check digit that must be right: luhn of cards, isbn of books (10 or 13 digits)."""
+    oh: bool = True
+    """Take "oh" for zero: within a string it always is."""
+    n_best: int = 5
+    """Readings that are kept, the best first."""
+    pause_ms: int = 1000
+    """ms without a word that close a string (live, and in recordings of many strings)."""
+    least_confidence: float = 0.3
+    """Digits below this confidence are left out."""
+
+    def __post_init__(self) -> None:
+        _within(self, 1, 64, "length")
+        _within(self, 1, 100, "n_best")
+        _within(self, 300, 10_000, "pause_ms")
+        _within(self, 0, 1, "least_confidence")
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise UserError(f"strings.pattern is no regular expression: {error}") from None
+
+    @property
+    def constrained(self) -> bool:
+        """Whether not every string will do."""
+        return self.length is not None or bool(self.pattern) or self.check != "none"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from protocols import (
     seeds,
     speakers,
     speech_commands,
+    strings,
     tables,
     timing,
 )
@@ -119,6 +120,10 @@ PROTOCOLS: dict[str, tuple[Protocol, str]] = {
     ),
     "formats": (recordings.formats, "the same clips in every file format that people bring"),
     "oh": (oh.oh, 'what it gains and costs to take "oh" for zero (--decision.oh)'),
+    "strings": (
+        strings.strings,
+        "strings of digits, whole and live (DIGIT_STRINGS_DIR, UNSEEN_SPEAKERS_DIR)",
+    ),
     "adapt": (adaptation.adapt, "what three clips a digit of a user's own voice are worth"),
     "audiomnist": (
         corpora_splits.audiomnist,

@@ -2,6 +2,7 @@
 
     python export_model.py --onnx-to saved_models/vote.onnx
     python export_model.py --onnx-to vote.onnx --precision float32
+    python export_model.py --strings-to saved_models/strings.onnx
     python export_model.py --encoder-from openai/whisper-tiny.en
     python export_model.py --encoder-from model.bin --encoder-layers 2
 
@@ -30,6 +31,7 @@ import config
 import speech_encoder
 import utils
 from recognition.onnx_export import write_vote
+from recognition.strings_export import write_strings
 
 HUB_MODEL = "openai/whisper-tiny.en"
 HUB_REVISION = "87c7102498dcde7456f24cfd30239ca606ed9063"
@@ -66,14 +68,18 @@ class ExportSettings:
     """File that the speech encoder is written to."""
     onnx_to: Path | None = None
     """File that the networks and their vote are written to, in ONNX's format."""
+    strings_to: Path | None = None
+    """File that the network which hears whole strings is written to, in ONNX's format."""
     precision: Literal["int8", "float32"] = "int8"
     """Numbers that the speech encoder computes with in ONNX: int8 is a third of the size, twice as
     fast, and may differ from PyTorch in the third decimal place."""
     decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
 
     def __post_init__(self) -> None:
-        if not self.encoder_from and self.onnx_to is None:
-            raise config.UserError("nothing to do: give --encoder-from or --onnx-to (see --help)")
+        if not self.encoder_from and self.onnx_to is None and self.strings_to is None:
+            raise config.UserError(
+                "nothing to do: give --encoder-from, --onnx-to or --strings-to (see --help)"
+            )
         if not 1 <= self.encoder_layers <= 4:
             raise config.UserError(f"--encoder-layers is {self.encoder_layers}: use 1 to 4")
 
@@ -237,12 +243,22 @@ def export_onnx(settings: ExportSettings, target: Path) -> None:
     print(f"{target}: {about}, {settings.precision}, {megabytes(target)}")
 
 
+def export_strings(settings: ExportSettings, target: Path) -> None:
+    """Write the network that hears whole strings to `target` and say what came of it."""
+    folder = config.program_path(settings.decision.models_dir)
+    path = folder if folder.suffix == ".pt" else folder / config.STRINGS_NAME
+    write_strings(target, path, settings.precision)
+    print(f"{target}: strings of digits, {settings.precision}, {megabytes(target)}")
+
+
 def run(settings: ExportSettings) -> int:
     """Make what is asked for."""
     if settings.encoder_from:
         export_encoder(settings)
     if settings.onnx_to is not None:
         export_onnx(settings, settings.onnx_to)
+    if settings.strings_to is not None:
+        export_strings(settings, settings.strings_to)
     return 0
 
 

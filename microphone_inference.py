@@ -5,6 +5,8 @@
     python microphone_inference.py docs/seven.wav   files and folders; no microphone needed
     python microphone_inference.py --list-devices
     python microphone_inference.py --device usb --live.channel 3 --timing
+    python microphone_inference.py --strings        digits in one breath, such as a telephone number
+    python microphone_inference.py --strings --wav number.wav --strings.length 10
     python microphone_inference.py --continuous --quiet     accepted digits, nothing else
 
 Recordings, cleaned clips, plots and a log are saved in live_recordings/. After an answer, type the
@@ -31,6 +33,7 @@ from live import devices
 from live.hands_free import HandsFree
 from live.recording_store import PLOT_PATIENCE
 from live.session import LiveScriptSettings, Session, is_quit, microphone_recording
+from live.string_listening import StringListening, recognize_string_files
 from live.terminal import quiet_libraries
 
 RETRY_SECONDS = (1.0, 2.0, 4.0)
@@ -51,6 +54,8 @@ def run(settings: LiveScriptSettings) -> int:
         if settings.sources:
             return with_session(settings, recognize_files)
         devices.choose_device(settings.device)  # a wrong name: told at once
+        if settings.strings:
+            return with_session(settings, hear_strings)
         return with_session(settings, hands_free if settings.continuous else push_to_talk)
 
 
@@ -70,6 +75,8 @@ def with_session(settings: LiveScriptSettings, listen: Callable[[Session], int])
 def recognize_files(session: Session) -> int:
     """Recognise each file; those that can't be read are told, and make the exit code 1."""
     files, failed = named_files(session), 0
+    if session.settings.strings:
+        return recognize_string_files(session, files)
     recognizer = session.recognizer
     for path in files:
         try:
@@ -147,6 +154,22 @@ def hands_free(session: Session) -> int:
                 while (line := session.keyboard.poll()) is None or not is_quit(line):
                     if line:
                         session.correct(line)
+                    stream.step()
+            except devices.DeviceLost:
+                stream.finish()
+                raise
+
+    return persist(session, listen, HANDS_FREE_RETRY_SECONDS)
+
+
+def hear_strings(session: Session) -> int:
+    """Show digits as they are spoken, and each string after a pause, until "q" is typed."""
+
+    def listen() -> None:
+        with session.open_microphone() as source:
+            stream = StringListening(session, source)
+            try:
+                while (line := session.keyboard.poll()) is None or not is_quit(line):
                     stream.step()
             except devices.DeviceLost:
                 stream.finish()

@@ -4,6 +4,7 @@
     python train.py --models cnn --seed 1             one network, another seed
     python train.py --models all                      every network there is
     python train.py --models cnn resnet ensemble      two, their votes weighted on validation
+    python train.py --models digit_ctc                the one that hears whole strings (strings.pt)
     python train.py --teacher saved_models            a small student of the trained networks' vote
     python train.py --quick                           a quick look: better networks stay in place
     python train.py --resume                          go on after a crash or Ctrl-C
@@ -38,7 +39,9 @@ from recognition import calibration, ensemble
 from recognition.checkpoint import Checkpoint
 from recognition.onnx_export import write_vote
 from recognition.prediction import vote
+from recognition.strings_export import write_strings
 from training.cached_views import CachedLoader
+from training.ctc import train_strings
 from training.data import TrainLoader, calibration_logits, compute_thread, pick_device
 from training.distillation import DistillationLoader, Teacher
 from training.feature_cache import FeatureLoader
@@ -325,6 +328,8 @@ def provenance(trainer: Trainer) -> dict[str, Any]:
 
 def run(train_settings: TrainSettings) -> int:
     """Train and print what came out; 1 where the networks could not be put into ``save_dir``."""
+    if train_settings.hears_strings:
+        return run_strings(train_settings)
     summary = train(train_settings)
     for name, scores in summary["models"].items():
         print(
@@ -335,6 +340,23 @@ def run(train_settings: TrainSettings) -> int:
         write_onnx(train_settings.save_dir)
     print(f"done in {summary['seconds'] / 60:.1f} minutes; {next_step(train_settings, summary)}")
     return int(summary["failed"])
+
+
+def run_strings(train_settings: TrainSettings) -> int:
+    """Train the network that hears whole strings, and say where it is."""
+    summary = train_strings(train_settings)
+    scores, minutes = summary["validation"], summary["seconds"] / 60
+    print(
+        f"{scores['validation_accuracy']:.2%} of the validation lines right at epoch "
+        f"{scores['best_epoch']}; {summary['file']}, {minutes:.1f} minutes"
+    )
+    if summary["kept_apart"]:
+        print(f"{train_settings.save_dir} is as it was: {summary['kept_apart']}")
+    elif train_settings.onnx and train_settings.digit_ctc_features == "encoder":
+        onnx = train_settings.save_dir / config.STRINGS_ONNX_NAME
+        write_strings(onnx, train_settings.save_dir / config.STRINGS_NAME)
+        print(f"{onnx}: {onnx.stat().st_size / 1e6:.1f} MB, for use without PyTorch")
+    return 0
 
 
 def write_onnx(folder: Path) -> None:

@@ -336,13 +336,14 @@ def options(settings: type, group: str = "") -> tuple[list[Option], dict[str, ty
     own: list[Option] = []
     groups: dict[str, type] = {}
     for item in dataclasses.fields(settings):
-        hint, positional = hints[item.name], False
+        hint, positional, renamed = hints[item.name], False, []
         if hasattr(hint, "__metadata__"):
             import tyro
 
             positional = tyro.conf.Positional in hint.__metadata__
+            renamed = [getattr(mark, "name", None) for mark in hint.__metadata__]
             hint = hint.__origin__
-        name = item.name.replace("_", "-")
+        name = next(filter(None, renamed), item.name).replace("_", "-")
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             groups[f"{group}{name}."] = hint
             continue

@@ -390,6 +390,43 @@ def plot_comparison(
     return _save(figure, path)
 
 
+def plot_string(
+    waveform: np.ndarray,
+    sample_rate: int,
+    spoken: Sequence[tuple[int, float, float, float]],
+    path: Path | str,
+) -> Path:
+    """A spectrogram with the digits of a string over it.
+
+    Parameters
+    ----------
+    waveform : float32 (samples,)
+    spoken : digit, beginning and end in s, and confidence of each
+    """
+    seconds = len(waveform) / sample_rate
+    figure = _figure(max(6.0, min(20.0, 2.2 * seconds)), 3.6)
+    axes = figure.subplots()
+    _draw_spectrogram(axes, waveform, sample_rate)
+    top = axes.get_ylim()[1]
+    for digit, start, end, confidence in spoken:
+        axes.axvspan(start, end, color="white", alpha=0.14, linewidth=0)
+        for edge in (start, end):
+            axes.axvline(edge, color="white", alpha=0.6, linewidth=0.8)
+        axes.text(
+            (start + end) / 2,
+            0.97 * top,
+            f"{digit}\n{confidence:.0%}",
+            color="white",
+            fontsize=11,
+            fontweight="bold",
+            ha="center",
+            va="top",
+        )
+    axes.set_title("".join(str(one[0]) for one in spoken), fontsize=13, loc="left")
+    axes.set_xlabel("time (s)")
+    return _save(figure, path)
+
+
 def _headline(cleaned: Cleaned, prediction: Prediction | None) -> str:
     if cleaned.speech_start_s is None:
         speech = "No speech found"

@@ -7,6 +7,7 @@ import json
 import signal
 import time
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -17,6 +18,7 @@ from audio_io import Recording
 from live import devices, microphone
 from live.recording_store import RecordingStore
 from live.terminal import Keyboard, Terminal
+from recognition.digit_strings import StringRecognizer, StringResult
 from recognition.recognizer import RecognitionResult, Recognizer
 from recognition.runtime import use_one_core
 
@@ -39,6 +41,8 @@ class LiveScriptSettings:
     """List the microphones and end."""
     device: str | None = None
     """Microphone by number or part of its name; default: the system's."""
+    strings: bool = False
+    """Hear whole strings of digits, such as a telephone number in one breath."""
     timing: bool = False
     """Show the time that each stage took."""
     save: bool = True
@@ -49,6 +53,10 @@ class LiveScriptSettings:
     """What happens to a recording before it goes to the networks."""
     decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)
     """When an answer is given."""
+    string: Annotated[config.StringsSettings, tyro.conf.arg(name="strings")] = field(
+        default_factory=config.StringsSettings
+    )
+    """What is asked of a string of digits (--strings)."""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -90,6 +98,15 @@ class Session:
         return recognizer
 
     @functools.cached_property
+    def string_recognizer(self) -> StringRecognizer:
+        """The network that hears whole strings."""
+        recognizer = StringRecognizer(self.settings.decision, self.settings.string)
+        use_one_core()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return recognizer
+
+    @functools.cached_property
     def keyboard(self) -> Keyboard:
         """What the user types."""
         return Keyboard()
@@ -125,6 +142,18 @@ class Session:
         if result.recording.source == "microphone":
             return text
         return f"{utils.printable(result.recording.source)}: {text}"
+
+    def present_string(self, result: StringResult) -> None:
+        """Print a string; with ``--quiet`` its digits alone, where there are any."""
+        if self.settings.quiet and not result.spoken:
+            return
+        self.terminal.clear()
+        text = result.digits if self.settings.quiet else result.as_text()
+        if self.settings.json:
+            text = json.dumps(result.as_dict())
+        elif result.source:
+            text = f"{utils.printable(result.source)}: {text}"
+        print(text, flush=True)
 
     def correct(self, line: str) -> None:
         """Take the right digit for the last result, as a digit or a word."""

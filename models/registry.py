@@ -14,6 +14,7 @@ from torch import nn
 import config
 from models.bcresnet import BCResNetModel
 from models.cnn import CNNModel
+from models.digit_ctc import DigitCtcModel
 from models.efficient import EfficientModel
 from models.image_cnn import ImageCNNModel
 from models.lightweight import LightweightModel
@@ -33,7 +34,9 @@ REGISTRY: dict[str, Callable[..., nn.Module]] = {
     "rnn": RNNModel,
     "transformer": TransformerModel,
 }
-FOR_ENCODER = ("lightweight", "mlp", "rnn", "transformer")
+SEQUENCE: dict[str, Callable[..., nn.Module]] = {"digit_ctc": DigitCtcModel}
+"""Networks that answer every frame, for whole strings of digits; they are trained alone."""
+FOR_ENCODER = ("digit_ctc", "lightweight", "mlp", "rnn", "transformer")
 """Networks that take an encoder's frames, whose rows are in no order; the others convolve rows."""
 ALL, ENSEMBLE = "all", "ensemble"
 """Names beside those of networks: every network; the vote, weighted on validation clips."""
@@ -49,7 +52,7 @@ def create_model(
     UserError : no such network; the text lists those there are
     """
     check_name(name)
-    return REGISTRY[name](n_features=n_features, n_classes=n_classes, **arguments)
+    return (REGISTRY | SEQUENCE)[name](n_features=n_features, n_classes=n_classes, **arguments)
 
 
 def check_name(name: str) -> None:
@@ -59,8 +62,8 @@ def check_name(name: str) -> None:
     ------
     UserError : the text lists those there are
     """
-    if name not in REGISTRY:
-        known = ", ".join(sorted(REGISTRY))
+    if name not in REGISTRY | SEQUENCE:
+        known = ", ".join(sorted(REGISTRY | SEQUENCE))
         raise config.UserError(f"no model named {name!r}: there are {known} ({ALL} trains each)")
 
 
@@ -91,7 +94,7 @@ def model_arguments(
     """
     arguments: dict[str, Any] = {
         "width": getattr(settings, f"{name}_width"),
-        "n_classes": config.N_CLASSES,
+        "n_classes": config.N_FRAME_CLASSES if name in SEQUENCE else config.N_CLASSES,
     }
     if features_kind == "encoder":
         if name not in FOR_ENCODER:

@@ -27,6 +27,12 @@ HELD_OUT_DIGITS = config.SyntheticSettings.only(espeak_clips=600)
 """The test set where FSDD can't be had: 60 synthetic speakers."""
 
 
+def strings_from_environment() -> tuple[Path, ...]:
+    """The folder of recorded strings that DIGIT_STRINGS_DIR names, if it does."""
+    folder = config.from_environment("DIGIT_STRINGS_DIR")
+    return () if folder is None else (folder,)
+
+
 @dataclass(frozen=True)
 class EvaluationSettings:
     """Which protocol, on what, and where the results go."""
@@ -48,6 +54,7 @@ class EvaluationSettings:
         "speech_commands",
         "cross",
         "oh",
+        "strings",
     ] = "official"
     """The question to ask; each is described above."""
     clean: Literal["auto", "on", "off"] = "auto"
@@ -73,6 +80,11 @@ class EvaluationSettings:
     """Corpora to test on, others than those trained on (protocol cross)."""
     noise_dir: Path | None = config.path_from_environment("NOISE_DIR")
     """Folder of recorded noise that was not used in training (NOISE_DIR)."""
+    strings_dirs: tuple[Path, ...] = field(default_factory=strings_from_environment)
+    """Folders of recorded strings, named {string}_{speaker}_{take} (protocol strings; by default
+    the one that DIGIT_STRINGS_DIR names)."""
+    joined_strings: int = 500
+    """Strings joined of takes, of each kind (protocol strings)."""
     oh_recordings: tuple[Path, ...] = ()
     """Recordings of "oh", or folders with strings/ and digits/ to cut it from (protocol oh)."""
     decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)

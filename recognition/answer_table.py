@@ -10,13 +10,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import utils
 
 if TYPE_CHECKING:  # torch takes seconds to import
+    from recognition.digit_strings import StringResult
     from recognition.recognizer import RecognitionResult
 
 COLUMNS = {
@@ -37,6 +38,16 @@ COLUMNS = {
     "remarks": str,
 }
 """The table's columns and the kind of their values; any value may be missing but the path."""
+STRING_COLUMNS = {
+    "path": str,
+    "digits": str,
+    "confidence": float,
+    "starts": str,
+    "ends": str,
+    "error": str,
+    "remarks": str,
+}
+"""The same of whole strings; starts and ends are s, one a digit, with spaces between."""
 FORMATS = (".csv", ".jsonl", ".parquet")
 FORMULA = ("=", "+", "-", "@")
 """A cell that begins so is a formula for a spreadsheet."""
@@ -67,6 +78,18 @@ def answer_row(name: str, result: RecognitionResult) -> Row:
     return row
 
 
+def string_row(name: str, result: StringResult) -> Row:
+    """The row of one recording that may hold a whole string."""
+    return dict.fromkeys(STRING_COLUMNS) | {
+        "path": name,
+        "digits": result.digits,
+        "confidence": round(result.confidence, 4) if result.spoken else None,
+        "starts": " ".join(f"{one.start_s:.2f}" for one in result.spoken),
+        "ends": " ".join(f"{one.end_s:.2f}" for one in result.spoken),
+        "remarks": "; ".join(result.remarks) or None,
+    }
+
+
 def error_row(name: str, error: str) -> Row:
     """The row of a file that could not be answered: nothing but why."""
     return empty_row(name) | {"error": error}
@@ -84,7 +107,12 @@ def path_cell(name: str) -> str:
     return f"./{name}" if name.startswith(FORMULA) and name != "-" else name
 
 
-def write_table(rows: Iterable[Row], path: Path, dialect: CsvDialect = "plain") -> None:
+def write_table(
+    rows: Iterable[Row],
+    path: Path,
+    dialect: CsvDialect = "plain",
+    columns: Mapping[str, type] = COLUMNS,
+) -> None:
     """Write rows, atomically, in the format that the name of `path` ends in.
 
     CSV is UTF-8 with commas. Excel takes it for the system's old encoding unless it begins with a
@@ -94,24 +122,26 @@ def write_table(rows: Iterable[Row], path: Path, dialect: CsvDialect = "plain") 
     rows = [row | {"path": path_cell(row["path"])} for row in rows]
     with utils.atomic_path(path) as temporary:
         if path.suffix.lower() == ".parquet":
-            write_parquet(rows, temporary)
+            write_parquet(rows, temporary, columns)
         elif path.suffix.lower() == ".jsonl":
             lines = "".join(json.dumps(row) + "\n" for row in rows)
             temporary.write_text(lines, encoding="utf-8", newline="\n")
         else:
-            write_csv(rows, temporary, dialect)
+            write_csv(rows, temporary, dialect, columns)
 
 
-def write_csv(rows: list[Row], path: Path, dialect: CsvDialect) -> None:
+def write_csv(
+    rows: list[Row], path: Path, dialect: CsvDialect, columns: Mapping[str, type] = COLUMNS
+) -> None:
     """Write rows as CSV; see :func:`write_table`."""
     plain, semicolon = dialect == "plain", dialect == "excel-semicolon"
     with path.open("w", encoding="utf-8" if plain else "utf-8-sig", newline="") as file:
         table = csv.writer(
             file, delimiter=";" if semicolon else ",", lineterminator="\n" if plain else "\r\n"
         )
-        table.writerow(COLUMNS)
+        table.writerow(columns)
         for row in rows:
-            cells = [row[name] for name in COLUMNS]
+            cells = [row[name] for name in columns]
             table.writerow(map(_with_comma, cells) if semicolon else cells)
 
 
@@ -119,7 +149,7 @@ def _with_comma(value: Any) -> Any:
     return str(value).replace(".", ",") if isinstance(value, float) else value
 
 
-def write_parquet(rows: list[Row], path: Path) -> None:
+def write_parquet(rows: list[Row], path: Path, columns: Mapping[str, type] = COLUMNS) -> None:
     """Write rows as Parquet; whole numbers stay whole where some are missing."""
     import pyarrow
     from pyarrow import parquet
@@ -130,5 +160,5 @@ def write_parquet(rows: list[Row], path: Path) -> None:
         float: pyarrow.float64(),
         bool: pyarrow.bool_(),
     }
-    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
     parquet.write_table(pyarrow.Table.from_pylist(rows, schema), path)

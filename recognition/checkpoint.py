@@ -74,17 +74,18 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     utils.save_tensors(path, content)
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
-    """Read a checkpoint.
+def load_checkpoint(path: Path | str, strings: bool = False) -> Checkpoint:
+    """Read a checkpoint of a network that tells single digits, or of one that hears whole strings.
 
     Raises
     ------
-    UserError : missing, truncated, not one of ours, made for settings this version lacks, or with
-        values that no training gives
+    UserError : missing, truncated, not one of ours, made for settings this version lacks, with
+        values that no training gives, or of the other of the two
     """
     path = Path(path)
     if not path.is_file():
-        raise config.UserError(f"{path}: no such model file; train one with: python train.py")
+        make = " --models digit_ctc" if strings else ""
+        raise config.UserError(f"{path}: no such model file; train one with: python train.py{make}")
     content = utils.load_tensors(path, REMEDY)
     stored = content.get("format") if isinstance(content, dict) else None
     if not fits(stored, int) or stored != FORMAT:
@@ -98,9 +99,25 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     except config.UserError as error:
         problem = str(error)
     else:
+        check_purpose(path, checkpoint, strings)
         check_encoder(path, checkpoint)
         return checkpoint
     raise config.UserError(f"{path}: {problem}; {REMEDY}")
+
+
+def check_purpose(path: Path, checkpoint: Checkpoint, strings: bool) -> None:
+    """Refuse a network that hears strings where one for single digits is wanted, and vice versa."""
+    hears_strings = checkpoint.name in registry.SEQUENCE
+    if hears_strings and not strings:
+        raise config.UserError(
+            f"{path}: hears whole strings of digits: use it with --strings; single digits need "
+            "another network"
+        )
+    if strings and not hears_strings:
+        raise config.UserError(
+            f"{path}: tells single digits, not strings; train one that does with: python train.py "
+            "--models digit_ctc"
+        )
 
 
 def unpacked(content: dict[str, Any]) -> Checkpoint:
@@ -152,7 +169,9 @@ def check_values(checkpoint: Checkpoint) -> None:
     if checkpoint.labels != config.DIGITS:
         raise config.UserError("its labels are not the ten digits")
     outputs = checkpoint.arguments.get("n_classes", config.N_ANSWERS)
-    if not fits(outputs, int) or outputs not in (config.N_ANSWERS, config.N_CLASSES):
+    hears_strings = checkpoint.name in registry.SEQUENCE
+    known = [config.N_FRAME_CLASSES] if hears_strings else [config.N_ANSWERS, config.N_CLASSES]
+    if not fits(outputs, int) or outputs not in known:
         raise config.UserError(f"its n_classes is {shown(outputs)}")
     for name, low, high in (
         ("temperature", 1e-3, 1e3),

@@ -170,7 +170,7 @@ def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({}, "give --encoder-from or --onnx-to"),
+        ({}, "give --encoder-from, --onnx-to or --strings-to"),
         ({"encoder_from": "x", "encoder_layers": 5}, "--encoder-layers is 5: use 1 to 4"),
     ],
 )

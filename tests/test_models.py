@@ -180,7 +180,7 @@ def test_multiply_adds_of_a_known_network():
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(config.UserError, match="there are bcresnet, cnn, efficient"):
+    with pytest.raises(config.UserError, match="there are bcresnet, cnn, digit_ctc, eff"):
         registry.create_model("nosuch", FEATURES)
 
 

@@ -41,11 +41,14 @@ class TrainSettings:
     synthetic: config.SyntheticSettings = field(default_factory=config.SyntheticSettings)
     augmentation: config.AugmentationSettings = field(default_factory=config.AugmentationSettings)
     model: config.ModelSettings = field(default_factory=config.ModelSettings)
+    strings: config.StringMaterialSettings = field(default_factory=config.StringMaterialSettings)
     training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
     models: tuple[str, ...] = ("cnn", "rnn")
     """Networks to train, side by side: all is every one, and ensemble weighs their votes."""
     rnn_features: Literal["encoder", "log_mel", "mfcc", "spectrogram"] = "encoder"
     """What the BiLSTM listens through: the pretrained encoder, or a front end of --features."""
+    digit_ctc_features: Literal["encoder", "log_mel", "mfcc", "spectrogram"] = "encoder"
+    """What the network that hears whole strings listens through."""
     mlp_features: Literal["encoder", "log_mel", "mfcc", "spectrogram"] = "mfcc"
     """The front end of the dense baseline."""
     image_cnn_features: Literal["log_mel", "mfcc", "spectrogram"] = "spectrogram"
@@ -86,8 +89,15 @@ class TrainSettings:
         if self.teacher is not None:
             self._become_student()
             names = self.models
+        if self.hears_strings and len(names) > 1:
+            raise config.UserError("digit_ctc hears whole strings: train it alone")
         for name in names:
             registry.model_arguments(name, self.model, self.front_end(name).kind)
+
+    @property
+    def hears_strings(self) -> bool:
+        """Whether the network that hears whole strings is to be trained."""
+        return any(name in registry.SEQUENCE for name in self.models)
 
     def _become_student(self) -> None:
         """What --teacher changes of the defaults; the dataclass is frozen."""
@@ -192,12 +202,19 @@ def _window_blocks(clips: Clips, audio: config.AudioSettings) -> Iterator[np.nda
         yield np.stack(block)
 
 
-def prepare_data(train_settings: TrainSettings) -> TrainingData:
-    """Load the corpora and split them into training and validation clips.
+@dataclass(frozen=True)
+class ClipSplit:
+    """Who trains and who validates, before clips are brought into windows."""
 
-    A tenth of each corpus' speakers outside FSDD, and some words, are never trained on: with FSDD's
-    validation takes they choose the epoch, and they are the unseen speakers and words on which
-    confidence is calibrated.
+    training: Clips
+    validation: Clips
+    repeats: np.ndarray
+    """int64 (n,); how often an epoch shows each training clip."""
+    corpora: str
+
+
+def load_split(train_settings: TrainSettings) -> ClipSplit:
+    """Load the corpora and split them, as :func:`prepare_data` tells.
 
     Raises
     ------
@@ -229,6 +246,22 @@ def prepare_data(train_settings: TrainSettings) -> TrainingData:
     # one's own clips may be takes of who is tested on: adapting scores the others
     public = kept.subset(np.flatnonzero(kept.corpus != "own")) if "own" in kept.corpus else kept
     splits.refuse_shared(public, {"validation": chosen} | test)
+    return ClipSplit(kept, chosen, np.concatenate(repeats), corpora)
+
+
+def prepare_data(train_settings: TrainSettings) -> TrainingData:
+    """Load the corpora and split them into training and validation clips.
+
+    A tenth of each corpus' speakers outside FSDD, and some words, are never trained on: with FSDD's
+    validation takes they choose the epoch, and they are the unseen speakers and words on which
+    confidence is calibrated.
+
+    Raises
+    ------
+    UserError : nothing to validate on; the same recording in training and validation or test
+    """
+    split, data = load_split(train_settings), train_settings.data
+    kept, chosen = split.training, split.validation
     dataset_loader.report_labels(kept, chosen)
     cut = sum(
         is_cut(clips.stored(index), train_settings.audio.clip_samples)
@@ -240,9 +273,9 @@ def prepare_data(train_settings: TrainSettings) -> TrainingData:
         kept.labels,
         window(chosen, train_settings.audio, data.root / "cache"),
         chosen.labels,
-        corpora,
+        split.corpora,
         kept.corpus,
-        np.concatenate(repeats),
+        split.repeats,
         cut,
         words_heard(kept),
     )

@@ -132,9 +132,13 @@ class Trainer:
         if self.batch % self.settings.accumulation == 0:
             self._step(self.epoch * self.steps + self.batch // self.settings.accumulation - 1)
         self.loss_sum += loss.item() * len(features)
-        labels = targets[:, : config.N_CLASSES].argmax(1)
-        self.correct += int((logits.argmax(1) == labels).sum())
+        self.correct += self.count_right(logits, targets)
         self.seen += len(features)
+
+    def count_right(self, logits: Tensor, targets: Tensor) -> int:
+        """Clips of a batch whose likeliest class is the target's."""
+        labels = targets[:, : config.N_CLASSES].argmax(1)
+        return int((logits.argmax(1) == labels).sum())
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy; of a student, mixed with what it lacks of its teacher's vote."""

@@ -1,0 +1,176 @@
+"""The network that hears whole strings as an ONNX file: samples in, posteriors of frames out.
+
+A window of any whole number of frames goes in; :class:`recognition.string_windows.WindowedFrames`
+cuts a stream into such windows. Batches have one window.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import config
+import speech_encoder
+import utils
+from audio_feature_extraction import whisper_log_mel
+from recognition.checkpoint import Checkpoint, load_checkpoint
+from recognition.onnx_export import LICENCE, OPSET, quantized, quiet
+from recognition.onnx_predictor import OPEN, SEAL, file_digest, sealed
+from recognition.string_networks import INPUTS, OUTPUTS, VERSION
+from recognition.string_windows import OFFLINE
+from recognition.vote_graph import GraphEncoder, LevelAndLength, three_frames
+
+LONGEST = round(OFFLINE.window / 0.02)
+"""Positions of the encoder, 20 ms each, that the longest window needs."""
+WAYS = ("", "_reverse")
+"""How PyTorch's names of an LSTM's weights end, for each direction."""
+
+
+class AnyLengthEncoder(GraphEncoder):
+    """The speech encoder for windows of any length up to the positions that it is given."""
+
+    def forward(self, log_mel: Tensor, pool: int) -> Tensor:
+        x = F.gelu(three_frames(log_mel.transpose(1, 2), 1) @ self.matrix1 + self.bias1)
+        x = F.gelu(three_frames(x, 2) @ self.matrix2 + self.bias2)
+        x = x + self.positions[: x.shape[1]]
+        for layer in self.layers:
+            x = layer(x)
+        return F.avg_pool1d(self.norm(x).transpose(1, 2), pool)
+
+
+class GraphLstm(nn.Module):
+    """The layers of a bidirectional LSTM as ONNX's own, which take any number of frames.
+
+    PyTorch's exporter would write one cell for each frame. This computes in ONNX only.
+    """
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.width, self.layers = lstm.hidden_size, lstm.num_layers
+        for layer in range(lstm.num_layers):
+            kinds = [
+                torch.stack([reordered(getattr(lstm, f"{kind}_l{layer}{way}")) for way in WAYS])
+                for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            ]
+            self.register_buffer(f"inputs{layer}", kinds[0])
+            self.register_buffer(f"states{layer}", kinds[1])
+            self.register_buffer(f"biases{layer}", torch.cat(kinds[2:], dim=1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        x = x.transpose(0, 1)
+        for layer in range(self.layers):
+            weights = [getattr(self, f"{kind}{layer}") for kind in ("inputs", "states", "biases")]
+            frames, batch = x.shape[:2]
+            states = torch.onnx.ops.symbolic(
+                "LSTM",
+                (x, *weights),
+                attrs={"hidden_size": self.width, "direction": "bidirectional"},
+                dtype=x.dtype,
+                shape=(frames, len(WAYS), batch, self.width),
+                version=OPSET,
+            )
+            x = states.transpose(1, 2).flatten(2)
+        return x.transpose(0, 1), None
+
+
+def reordered(weight: Tensor) -> Tensor:
+    """A weight or bias with its gates in ONNX's order: input, output, forget, cell."""
+    first, forget, cell, output = weight.detach().chunk(4)
+    return torch.cat([first, output, forget, cell])
+
+
+class StringsGraph(nn.Module):
+    """From samples, float32 (1, samples), to posteriors, float32 (1, frames, 13)."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.front_end, self.network = checkpoint.network()
+        self.network.lstm = GraphLstm(self.network.lstm)
+        self.settings = self.front_end.settings
+        self.level, self.temperature = LevelAndLength(checkpoint.audio), checkpoint.temperature
+        length, bins = self.settings.n_fft, self.settings.n_fft // 2 + 1
+        angles = 2 * math.pi / length * torch.outer(torch.arange(bins), torch.arange(length))
+        waves = torch.cat([angles.double().cos(), angles.double().sin()])
+        kernels = (waves * self.front_end.spectrogram.window).float().unsqueeze(1)
+        self.register_buffer("kernels", kernels)
+        path = config.program_path(config.ENCODER_FILE)
+        encoder = speech_encoder.load_encoder(path, self.settings.encoder_layers)
+        self.encoder = AnyLengthEncoder(encoder, LONGEST)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        lengths = torch.full((1, 1), samples.shape[1], dtype=torch.int64)
+        leveled = samples * self.level.gain(samples, lengths)
+        padded = F.pad(leveled.unsqueeze(1), (self.settings.n_fft // 2,) * 2)
+        spectrum = F.conv1d(padded, self.kernels, stride=self.settings.hop_length)
+        real, imaginary = spectrum.square().chunk(2, dim=1)
+        bands = self.front_end.bands(real + imaginary)
+        features = self.encoder(whisper_log_mel(bands), self.settings.encoder_pool)
+        logits = self.network(self.front_end.normalize(features))
+        return (logits / self.temperature).softmax(dim=2)
+
+
+def write_strings(target: Path, checkpoint_path: Path, precision: str = "int8") -> None:
+    """Write the ONNX file of a checkpoint, with an encoder in int8 or float32.
+
+    Raises
+    ------
+    UserError : no such network, or not one that listens through the speech encoder
+    """
+    checkpoint = load_checkpoint(checkpoint_path, strings=True)
+    if checkpoint.features.kind != "encoder":
+        raise config.UserError(f"{checkpoint_path}: only networks behind the encoder go into ONNX")
+    model = exported(checkpoint)
+    if precision == "int8":
+        model = quantized(model)
+    content = with_metadata(model, checkpoint, precision, file_digest(checkpoint_path))
+    with utils.atomic_path(target) as temporary:
+        temporary.write_bytes(content)
+
+
+def exported(checkpoint: Checkpoint) -> Any:
+    """PyTorch's own export, as ONNX's ModelProto, float32; the number of samples is free."""
+    samples = torch.zeros(1, 3 * checkpoint.audio.sample_rate)
+    with quiet("torch.onnx"):
+        program = torch.onnx.export(
+            StringsGraph(checkpoint).eval(),
+            (samples,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(INPUTS),
+            output_names=OUTPUTS,
+            dynamic_shapes={"samples": {1: torch.export.Dim("samples")}},
+        )
+    model = program.model_proto
+    del model.graph.value_info[:]
+    for part in (model.graph, *model.functions):
+        for node in part.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+    return model
+
+
+def with_metadata(model: Any, checkpoint: Checkpoint, precision: str, made_from: str) -> bytes:
+    """The file's content: what somebody who has only the file must know is in it."""
+    from onnx import helper
+
+    metadata = {
+        "version": VERSION,
+        "outputs": [*config.DIGITS, "other speech", "oh", "blank"],
+        "frame_seconds": 0.04,
+        "sample_rate": checkpoint.audio.sample_rate,
+        "precision": precision,
+        "made_from": made_from,
+        "licence": LICENCE,
+        "encoder_licence": speech_encoder.LICENCE,
+        "record": checkpoint.record,
+    }
+    values = {name: json.dumps(utils.json_value(value)) for name, value in metadata.items()}
+    key = SEAL[: SEAL.index(b"\x12")].decode()
+    helper.set_model_props(model, values | {key: OPEN.decode()})
+    return sealed(model.SerializeToString())
