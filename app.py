@@ -89,7 +89,10 @@ def load_networks(service: RecognitionService) -> None:
 
 def make_app(service: RecognitionService, folder: Path) -> ASGIApp:
     """The whole application: protection, API, pages; `folder` holds what is passing."""
-    import gradio as gr  # reads the environment
+    from webapp.gradio_import import import_gradio
+
+    gradio = import_gradio()  # reads the environment
+
     from starlette.staticfiles import StaticFiles
 
     from webapp import pages
@@ -102,7 +105,7 @@ def make_app(service: RecognitionService, folder: Path) -> ASGIApp:
     if WEB.is_dir():
         api.mount("/web", StaticFiles(directory=WEB, html=True))
     blocks = pages.build(service, folder)
-    app = gr.mount_gradio_app(api, blocks, path="/", **pages.options(settings, folder))
+    app = gradio.mount_gradio_app(api, blocks, path="/", **pages.options(settings, folder))
     blocks.has_launched = True  # Gradio reads nothing but uploads only then
     return Guard(app, settings, service.metrics, AccessLog(settings.access_log))
 

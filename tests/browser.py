@@ -23,8 +23,10 @@ FLAGS = (
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 )
-PATIENCE_MS = int(1000 * PATIENCE / 10)
+PATIENCE_MS = int(1000 * PATIENCE / 2)
 """ms that a busy machine may take for anything on a page."""
+SETTLED_MS = 2000
+"""ms without a request after which a page has loaded all of its parts."""
 
 
 def chromium() -> str:
@@ -63,6 +65,17 @@ def browser_page(base: str, heard: Path | None = None, **options: Any) -> Iterat
         page.wait_for_selector("#single-audio")
         yield page
         browser.close()
+
+
+def wait_until_loaded(page: Any) -> None:
+    """Wait until the page asks for nothing more: what records a stream is loaded late."""
+    page.wait_for_function(
+        """(quiet) => {
+          const ends = performance.getEntriesByType("resource").map((item) => item.responseEnd);
+          return performance.now() - Math.max(...ends) > quiet;
+        }""",
+        arg=SETTLED_MS,
+    )
 
 
 def upload(page: Any, path: Path) -> None:

@@ -76,7 +76,8 @@ class Filter:
 
     def condition(self) -> tuple[str, list[Any]]:
         """An SQL condition and its values."""
-        parts, values = ["1"], []
+        parts = ["1"]
+        values: list[Any] = []
         if self.kind:
             parts.append("kind = ?")
             values.append(self.kind)

@@ -15,10 +15,10 @@ from webapp.service import RecognitionService
 
 CHUNK_SECONDS = 0.2
 """s of sound that the browser sends at a time."""
-QUIET = shown.level(-60, False)
+STOPPED = shown.level(-120, "not listening")
 
 
-def build(service: RecognitionService, folder: Path) -> None:
+def build(service: RecognitionService, folder: Path, page: gr.Blocks) -> None:
     """Lay the page out and wire it; the stream's pieces lie below `folder`."""
     listener: Any = gr.State(None)
     gr.Markdown("Press record, then speak digits with short pauses. Stop ends listening.")
@@ -29,7 +29,7 @@ def build(service: RecognitionService, folder: Path) -> None:
         label="Microphone",
         elem_id="stream-audio",
     )
-    meter = gr.HTML(QUIET, padding=False, elem_id="stream-level")
+    meter = gr.HTML(STOPPED, padding=False, elem_id="stream-level")
     digits = gr.HTML(shown.string([]), padding=False, elem_id="stream-digits")
     with gr.Row():
         plain = gr.Textbox(
@@ -46,35 +46,37 @@ def build(service: RecognitionService, folder: Path) -> None:
     clear = gr.Button("Clear", elem_id="stream-clear")
     last = gr.HTML(padding=False, elem_id="stream-last")
 
-    def view(heard: Listener, before: int) -> tuple[Any, ...]:
-        level = shown.level(heard.level_dbfs, heard.speaking)
-        if len(heard.digits) == before and heard.last is None:
-            return heard, level, gr.skip(), gr.skip(), gr.skip()
+    def level(heard: Listener) -> str:
+        return shown.level(heard.level_dbfs, "speech" if heard.speaking else "listening")
+
+    def view(heard: Listener, meter: str) -> tuple[Any, ...]:
         result = heard.last.result if heard.last else None
         return (
             heard,
-            level,
+            meter,
             shown.string(heard.digits),
             "".join(map(str, heard.digits)),
-            shown.answer(result) if result else "",
+            shown.answer(result) if result else gr.skip(),
         )
 
     def feed(chunk: str | None, heard: Listener | None, least: float) -> tuple[Any, ...]:
         heard = heard or Listener(service)
-        before, heard.last = len(heard.digits), None
+        heard.last = None
         if chunk is not None:
             try:
                 piece = audio_io.read_audio(uploads.uploaded(chunk, folder))
                 heard.feed(*piece, least)
             except config.UserError as error:
                 return heard, shown.refusal(error), gr.skip(), gr.skip(), gr.skip()
-        return view(heard, before)
+        if heard.last is None:
+            return heard, level(heard), *[gr.skip()] * 3
+        return view(heard, level(heard))
 
     def stop(heard: Listener | None, least: float) -> tuple[Any, ...]:
         heard = heard or Listener(service)
-        before, heard.last = len(heard.digits), None
         heard.stop(least)
-        return view(heard, before)
+        # all of it: the page may have missed the last pieces' answers
+        return view(heard, STOPPED)
 
     def forget(heard: Listener | None) -> tuple[Any, ...]:
         heard = heard or Listener(service)
@@ -82,19 +84,20 @@ def build(service: RecognitionService, folder: Path) -> None:
         return heard, shown.string([]), "", ""
 
     outputs = [listener, meter, digits, plain, last]
-    sound.stream(
-        feed,
-        [sound, listener, threshold],
-        outputs,
-        stream_every=CHUNK_SECONDS,
-        time_limit=None,
-        show_progress="hidden",
-        api_visibility="private",
-        concurrency_limit=None,
+    in_order: dict[str, Any] = {
+        "concurrency_id": "stream",
+        "concurrency_limit": 1,
+        "trigger_mode": "multiple",
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
+    streaming = sound.stream(
+        feed, [sound, listener, threshold], outputs, stream_every=CHUNK_SECONDS, **in_order
     )
-    sound.stop_recording(
-        stop, [listener, threshold], outputs, show_progress="hidden", api_visibility="private"
-    )
+    # over Gradio's own connection for streams a piece replaces one that still waits, and digits
+    # are lost; as events of their own all of them queue
+    page.fns[streaming["id"]].connection = "sse"
+    sound.stop_recording(stop, [listener, threshold], outputs, **in_order)
     clear.click(
         forget,
         listener,

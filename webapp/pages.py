@@ -54,7 +54,7 @@ def build(service: RecognitionService, folder: Path) -> gr.Blocks:
             with gr.Tab("Single"):
                 page_single.build(service, figures, folder)
             with gr.Tab("Continuous"):
-                page_continuous.build(service, folder)
+                page_continuous.build(service, folder, blocks)
             with gr.Tab("Batch"):
                 page_batch.build(service, folder)
             with gr.Tab("History") as history:

@@ -131,7 +131,7 @@ class Guard:
                 exchange.status = message["status"]
                 present = {name.lower() for name, _ in message["headers"]}
                 added = [item for item in HEADERS.items() if item[0] not in present]
-                message = message | {"headers": [*message["headers"], *added]}
+                message = {**message, "headers": [*message["headers"], *added]}
             exchange.sent += len(message.get("body", b""))
             await send(message)
 

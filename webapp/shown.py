@@ -212,11 +212,10 @@ def string(digits: Sequence[int]) -> str:
     )
 
 
-def level(dbfs: float, speaking: bool) -> str:
-    """A level meter: -60 to 0 dBFS."""
+def level(dbfs: float, state: str) -> str:
+    """A level meter, -60 to 0 dBFS, with a word on what is heard."""
     share = min(1.0, max(0.0, 1 + dbfs / 60))
-    state = "speech" if speaking else "listening"
-    fill = COLOURS["vote"] if speaking else COLOURS["cnn"]
+    fill = COLOURS["vote"] if state == "speech" else COLOURS["cnn"]
     return (
         f'<div class="meter" role="meter" aria-label="level" aria-valuemin="-60" aria-valuemax="0" '
         f'aria-valuenow="{dbfs:.0f}">{bar(share, fill, f"{dbfs:.0f} dBFS, {state}")}</div>'
