@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 import config
 
 ROOT = Path(__file__).parent.parent
 SEVEN = ROOT / "docs" / "seven.wav"
 NINE = ROOT / "docs" / "noisy_nine.wav"
-STARTING = 120.0
-"""s that a busy machine may take to start it."""
 
 
 @dataclass
@@ -49,7 +48,7 @@ class AppProcess:
     def terminate(self) -> int:
         """Ask it to end; returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE)
 
 
 @contextlib.contextmanager
@@ -77,7 +76,7 @@ def running_app(folder: Path, *options: str, **environment: str) -> Iterator[App
 
     threading.Thread(target=listen, daemon=True).start()
     try:
-        deadline = time.monotonic() + STARTING
+        deadline = time.monotonic() + PATIENCE
         while not app.base:
             line = said.get(timeout=max(0.1, deadline - time.monotonic()))
             assert line is not None, f"the app has ended: {''.join(app.lines)}"

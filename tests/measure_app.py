@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from app_server import running_app  # noqa: E402
+from waiting import PATIENCE  # noqa: E402
 
 from recognition.recognizer import Recognizer  # noqa: E402
 
@@ -70,7 +71,7 @@ def asked(base: str, files: list[Path], requests: int, clients: int) -> tuple[fl
 
     def ask(client_number: int) -> list[tuple[Path, dict, float]]:
         replies = []
-        with httpx.Client(base_url=base, timeout=120) as client:
+        with httpx.Client(base_url=base, timeout=PATIENCE) as client:
             for number in range(client_number, requests, clients):
                 path = files[number % len(files)]
                 begun = time.perf_counter()
@@ -99,9 +100,9 @@ def measure(files: list[Path], requests: int, clients: int) -> dict[str, float]:
         rows = expected(files, folder)
         begun = time.perf_counter()
         with running_app(folder, "--requests-per-minute", "0") as app:
-            httpx.get(app.base, timeout=60).raise_for_status()
+            httpx.get(app.base, timeout=PATIENCE).raise_for_status()
             ready = time.perf_counter() - begun
-            httpx.get(f"{app.base}/healthz", timeout=60)
+            httpx.get(f"{app.base}/healthz", timeout=PATIENCE)
             asked(app.base, files, few, clients)
             before, alone = app.memory_mb(), bare(files, few)
             worked = cpu_seconds(app.process.pid)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from app_server import NINE, ROOT, SEVEN, running_app
 from conftest import zip_bytes
+from waiting import PATIENCE
 
 from recognition.recognizer import Recognizer
 from webapp.api_page import EXAMPLES
@@ -25,7 +26,7 @@ def app(tmp_path_factory):
 
 @pytest.fixture
 def client(app):
-    with httpx.Client(base_url=app.base, timeout=60) as client:
+    with httpx.Client(base_url=app.base, timeout=PATIENCE) as client:
         yield client
 
 
@@ -125,7 +126,7 @@ ANSWERS = {
 def test_the_python_example_works(app, endpoint):
     code = EXAMPLES[endpoint]["Python"].format(base=app.base)
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     assert ANSWERS[endpoint] in done.stdout.splitlines()[-1]
@@ -135,7 +136,9 @@ def test_the_python_example_works(app, endpoint):
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
 def test_the_curl_example_works(app, endpoint):
     command = EXAMPLES[endpoint]["curl"].format(base=app.base).split()
-    done = subprocess.run([*command, "-s"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*command, "-s"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
     told = json.loads(done.stdout)
     digits = [answer["digit"] for answer in told.get("answers", [])]
     assert ANSWERS[endpoint] in f"{told} {digits}"
@@ -153,7 +156,7 @@ def test_the_javascript_example_works(app, endpoint):
     code = EXAMPLES[endpoint]["JavaScript"].format(base=app.base)
     script = f"{opened} (async () => {{ {code} }})();"
     done = subprocess.run(
-        ["node", "-e", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+        ["node", "-e", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
     assert ANSWERS[endpoint].replace("[7, 9]", "[ 7, 9 ]") in done.stdout, done.stderr
 

@@ -11,6 +11,7 @@ import time
 import httpx
 import pytest
 from app_server import SEVEN, running_app
+from waiting import PATIENCE, wait_until
 
 import config
 from webapp import history_figures
@@ -155,7 +156,7 @@ def test_statistics(history):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 def test_no_answered_request_is_missing_after_kills(tmp_path):
     """Killed at any moment while it writes, twenty times."""
     random_source, answered = random.Random(0), []
@@ -165,7 +166,7 @@ def test_no_answered_request_is_missing_after_kills(tmp_path):
 
             def ask(base=app.base, ended=ended):
                 content = SEVEN.read_bytes()
-                with httpx.Client(timeout=30) as client:
+                with httpx.Client(timeout=PATIENCE) as client:
                     while not ended.is_set():
                         try:
                             files = {"file": ("seven.wav", content)}
@@ -178,8 +179,7 @@ def test_no_answered_request_is_missing_after_kills(tmp_path):
             before = len(answered)
             for thread in threads:
                 thread.start()
-            while len(answered) == before:
-                time.sleep(0.01)
+            wait_until(lambda before=before: len(answered) > before, "an answer")
             time.sleep(random_source.uniform(0, 0.5))
             app.kill()
             ended.set()

@@ -9,11 +9,12 @@ import pytest
 from app_server import NINE, ROOT, SEVEN, running_app
 from browser import browser_page, chromium, open_tab, shown_digit, upload, wait_until_loaded
 from conftest import wav_bytes, zip_bytes
+from waiting import PATIENCE
 
 import audio_io
 from webapp.history import History
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SHOTS = ROOT / "results" / "app"
 RATE = 48_000
@@ -36,7 +37,7 @@ def app(tmp_path_factory):
 def wait_for_networks(app):
     import httpx
 
-    assert httpx.get(f"{app.base}/healthz", timeout=300).status_code == 200
+    assert httpx.get(f"{app.base}/healthz", timeout=PATIENCE).status_code == 200
 
 
 @pytest.fixture

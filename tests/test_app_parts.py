@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from app_server import SEVEN
+from app_server import ROOT, SEVEN
 from conftest import zip_bytes
 
 import audio_io
 import config
 from recognition.recognizer import Recognizer
-from webapp import batch, shown, uploads
+from webapp import batch, pages, shown, uploads
 from webapp.continuous import Listener
 from webapp.page_single import FEEDBACK
 from webapp.service import RecognitionService, confusion
@@ -161,3 +163,32 @@ def test_what_is_shown_is_escaped_and_names_everything(service):
     silence = audio_io.Recording(np.zeros(16_000, np.float32), 16_000)
     nothing = service.answer(silence, "upload", service.recognizer()).result
     assert "no digit" in shown.answer(nothing) and "nothing but zeros" in shown.answer(nothing)
+
+
+def test_no_piece_of_a_stream_takes_the_place_of_another(service, tmp_path):
+    wired = {
+        event: wiring
+        for wiring in pages.build(service, tmp_path).fns.values()
+        for _, event in wiring.targets
+    }
+    feed, stop = wired["stream"], wired["stop_recording"]
+    assert (feed.connection, feed.trigger_mode) == ("sse", "multiple")
+    assert feed.concurrency_id == stop.concurrency_id  # the end comes after the last piece
+    assert feed.concurrency_limit == stop.concurrency_limit == 1
+
+
+STUBS = """
+import inspect, sys
+opened = []
+sys.addaudithook(lambda event, told: event == "open" and opened.append(str(told[0])))
+from webapp.gradio_import import import_gradio
+gradio = import_gradio()
+print([path for path in opened if path.endswith(".pyi")], inspect.getfile(gradio.Audio))
+"""
+
+
+def test_gradio_makes_no_stub_files_when_the_app_imports_it():
+    done = subprocess.run([sys.executable, "-c", STUBS], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    stubs, place = done.stdout.split(" ", 1)
+    assert stubs == "[]" and place.strip().endswith("audio.py")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ import config
 import utils
 from webapp import api_page, uploads
 from webapp.service import RecognitionService
-from webapp.uploads import Refused
+from webapp.uploads import Refused, Source
 
 MAX_FIELDS = 20
 """Fields of a form that are no files."""
@@ -128,10 +129,10 @@ def api_router(service: RecognitionService, workers: Workers) -> APIRouter:
         """
         service.recognizer(model)
         async with open_form(request, service.settings.max_files) as form:
-            sources = [await contents(item) for item in form.getlist("files")]
+            sources: list[Source] = [await contents(item) for item in form.getlist("files")]
         expanded = await workers.run(lambda: uploads.expand(sources, service.settings.max_files))
         answers = [
-            await workers.run(lambda item=item: answer_or_error(service, *item, model))
+            await workers.run(functools.partial(answer_or_error, service, *item, model))
             for item in expanded
         ]
         failed = sum("error" in answer for answer in answers)

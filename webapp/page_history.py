@@ -15,7 +15,7 @@ from webapp.service import RecognitionService
 
 SHOWN_ROWS = 500
 """Rows of the table on the page; charts and export have all."""
-WIDTHS = [60, 170, 110, 170, 90, 110, 240, 70, 110]
+WIDTHS: list[str | int] = [60, 170, 110, 170, 90, 110, 240, 70, 110]
 """Of the table's columns, in pixels."""
 DAYS = {"any time": 0.0, "today": 1.0, "7 days": 7.0, "30 days": 30.0}
 
@@ -49,7 +49,7 @@ def build(service: RecognitionService, folder: Path, page: gr.Tab) -> None:
         sure = gr.Checkbox(label="Yes, forget everything", elem_id="history-sure")
         delete_all = gr.Button("Delete all", variant="stop", elem_id="history-delete-all")
     told = gr.HTML(padding=False, elem_id="history-told")
-    filters = [kind, digit, feedback, days, text]
+    filters: list[Any] = [kind, digit, feedback, days, text]
 
     def chosen(*values: Any) -> Filter:
         kind, digit, feedback, days, text = values

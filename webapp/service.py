@@ -27,13 +27,15 @@ class Answer:
     """A result and its number in the history."""
 
     result: RecognitionResult
+    values: dict[str, Any]
+    """What went on record: the result as plain values, for JSON."""
     number: int
     store: RecordingStore
     """Keeps the clip where the user says what it was; a second word replaces the first."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return utils.json_value(self.result.as_dict() | {"id": self.number})
+        """Plain values with the number, for JSON."""
+        return self.values | {"id": self.number}
 
 
 class RecognitionService:
@@ -125,10 +127,12 @@ class RecognitionService:
 
     def record(self, result: RecognitionResult, kind: str) -> Answer:
         """Put a result on record."""
-        number = self.history.add(kind, utils.json_value(result.as_dict()))
+        values = utils.json_value(result.as_dict())
+        number = self.history.add(kind, values)
         self.metrics.answered(kind, result.digit, result.timing_ms["computing"])
         silent: list[str] = []
-        return Answer(result, number, RecordingStore(self._labelled_clips(), silent.append, False))
+        store = RecordingStore(self._labelled_clips(), silent.append, False)
+        return Answer(result, values, number, store)
 
     def _labelled_clips(self) -> config.LiveSettings:
         live = self.settings.live
