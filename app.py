@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 WEB = config.PROGRAM_DIR / "web" / "dist"
 """The page that recognises in the browser itself, where it is built."""
-SHUTDOWN_SECONDS = 5
+SHUTDOWN_SECONDS = 20
 """s that requests may still take once the server is to end; open pages don't hold it up longer."""
 
 
