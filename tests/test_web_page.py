@@ -229,7 +229,7 @@ def test_the_microphone_hears_ten_digits(page_folder, fsdd_archive_path, tmp_pat
     with served(page_folder) as server, opened(server.address, flags) as tab:
         tab.get_by_role("button", name="Start listening").click()
         tab.locator("#digits").filter(has_text="5").wait_for(timeout=60_000)
-        tab.screenshot(path=picture("microphone"), full_page=True)
+        tab.screenshot(path=picture("microphone"), full_page=True, timeout=120_000)
         tab.wait_for_timeout(500 * len(heard) / RATE + 5000)
         said = tab.locator("#digits").inner_text().split()
         tab.get_by_role("button", name="Stop listening").click()
@@ -278,7 +278,7 @@ def test_files_are_answered_offline_and_nothing_leaves_the_device(page_folder, t
         tab.locator("#digit").filter(has_text="7").wait_for()
         assert "sure" in tab.locator("#sure").inner_text()
         assert re.search(r"^\d+ %$", tab.locator("#posteriors li:nth-child(8)").inner_text(), re.M)
-        tab.screenshot(path=picture("file"), full_page=True)
+        tab.screenshot(path=picture("file"), full_page=True, timeout=120_000)
         show.set_input_files(tmp_path / "words.wav")
         tab.get_by_role("status").filter(has_text="not sound that this browser can read").wait_for()
         show.set_input_files(tmp_path / "silence.wav")
@@ -313,7 +313,7 @@ def test_keyboard_alone_and_a_phone_are_enough(page_folder):
         )
         tab.locator("#digits").filter(has_text="7").wait_for()
         assert tab.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-        tab.screenshot(path=picture("phone"), full_page=True)
+        tab.screenshot(path=picture("phone"), full_page=True, timeout=120_000)
         tab.keyboard.press("Enter")  # "Clear" still has the focus
         assert tab.locator("#digits").inner_text() == ""
 
