@@ -32,7 +32,6 @@ import torch
 from tqdm import tqdm
 
 import config
-import speech_encoder
 import utils
 from models import counting
 from recognition import calibration, ensemble
@@ -45,7 +44,8 @@ from training.ctc import train_strings
 from training.data import TrainLoader, calibration_logits, compute_thread, pick_device
 from training.distillation import DistillationLoader, Teacher
 from training.feature_cache import FeatureLoader
-from training.run_folder import open_run, stored_settings
+from training.provenance import provenance
+from training.run_folder import open_run
 from training.run_log import RunLog
 from training.saving import check_writable, plan, reason_to_keep_apart, save_networks
 from training.settings import TrainingData, TrainSettings, prepare_data, quick
@@ -286,44 +286,19 @@ def calibrate(trainers: dict[str, Trainer]) -> dict[str, Checkpoint]:
             threshold=calibration.fit_threshold(posteriors[name], targets),
             vote_threshold=vote_threshold,
             vote_weight=weights[name],
-            record=provenance(trainer),
+            record=provenance(trainer, trainer.loader.training_data.corpora)
+            | heard_from(trainer.loader),
         )
         for name, trainer in trainers.items()
     }
 
 
-def provenance(trainer: Trainer) -> dict[str, Any]:
-    """What made a checkpoint: data, split, settings, scores, versions; plain values only."""
-    best = min(trainer.history, key=lambda line: line["validation_loss"])
-    train_settings = trainer.train_settings
-    settings = stored_settings(train_settings)
-    files: dict[str, Any] = {}
-    if trainer.features.kind == "encoder":
-        path = config.program_path(config.ENCODER_FILE)
-        files["encoder_sha256"] = speech_encoder.digest(path)
-    for place in config.PLACES:  # where somebody's files lie is nobody else's business
-        settings["data"].pop(place)
-    for place in ("save_dir", "teacher"):
-        settings.pop(place)
-    if isinstance(trainer.loader, DistillationLoader):
-        files["teacher_sha256"] = trainer.loader.teacher.digests
-    record = utils.run_record()
-    record.pop("command")  # names these places too, and the settings tell the rest
-    return {
-        "corpora": trainer.loader.training_data.corpora,
-        "protocol": train_settings.data.split,
-        "test_speaker": train_settings.data.test_speaker,
-        "seed": train_settings.seed,
-        "settings": settings,
-        "validation": {
-            "best_epoch": best["epoch"],
-            "validation_loss": best["validation_loss"],
-            "validation_accuracy": best["validation_accuracy"],
-        },
-        "words_heard": list(trainer.loader.training_data.words_heard),
-        **files,
-        **record,
-    }
+def heard_from(loader: TrainLoader) -> dict[str, Any]:
+    """The other words among a network's training clips, and who taught it."""
+    found: dict[str, Any] = {"words_heard": list(loader.training_data.words_heard)}
+    if isinstance(loader, DistillationLoader):
+        found["teacher_sha256"] = loader.teacher.digests
+    return found
 
 
 def run(train_settings: TrainSettings) -> int:

@@ -20,9 +20,8 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
 )
+MICROPHONE = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
 PATIENCE_MS = int(1000 * PATIENCE / 2)
 """ms that a busy machine may take for anything on a page."""
 SETTLED_MS = 2000
@@ -38,6 +37,11 @@ def chromium() -> str:
     pytest.skip("no Chromium: apt-get install chromium")
 
 
+def microphone(heard: Path) -> tuple[str, ...]:
+    """Flags for a microphone that may be used, and hears a file once."""
+    return (*MICROPHONE, f"--use-file-for-fake-audio-capture={heard}%noloop")
+
+
 @contextlib.contextmanager
 def browser_page(base: str, heard: Path | None = None, **options: Any) -> Iterator[Any]:
     """A page of the app; its microphone hears the file `heard` once, from when it is opened.
@@ -47,7 +51,7 @@ def browser_page(base: str, heard: Path | None = None, **options: Any) -> Iterat
     place = chromium()
     from playwright.sync_api import sync_playwright
 
-    flags = [*FLAGS, f"--use-file-for-fake-audio-capture={heard}%noloop"] if heard else list(FLAGS)
+    flags = [*FLAGS, *(microphone(heard) if heard else MICROPHONE)]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=place, args=flags)
         page = browser.new_page(**{"viewport": {"width": 1200, "height": 1000}} | options)

@@ -275,9 +275,11 @@ def tab_to(page, wanted, presses=80):
 
 
 def test_the_keyboard_alone_is_enough(page):
+    wait_until_loaded(page)
     tab_to(page, "element.getAttribute('aria-label') === 'Upload file'")
     page.keyboard.press("Enter")
     page.wait_for_selector("#single-audio input[type=file]", state="attached")
+    wait_until_loaded(page)  # parts that come late would take the focus away
     page.evaluate("document.activeElement.blur()")
     tab_to(page, "element.closest('#single-audio') && element.innerText.includes('Upload')")
     with page.expect_file_chooser() as chooser:

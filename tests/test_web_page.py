@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import FLAGS, chromium, microphone
 from conftest import made_once, wav_bytes
 
 import audio_cleaning
@@ -32,15 +33,6 @@ MAX_BYTES = 15_000_000
 """Bytes of the whole page with its model."""
 CLIPS = 300
 RATE = 16000
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 ANSWER = """async (content) => {
   const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0)).buffer;
   const { digit, posteriors } = await recognizer.recognize(await recognizer.decode(bytes));
@@ -120,11 +112,9 @@ def page_folder(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(address: str, flags: tuple[str, ...] = (), **context) -> Iterator:
     """A tab of a real Chromium that shows the page, ready to be used."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by it")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium is installed")
+    place = chromium()
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=[*FLAGS, *flags])
+        browser = driver.chromium.launch(executable_path=place, args=[*FLAGS, *flags])
         tab = browser.new_context(**context).new_page()
         errors: list[str] = []
         tab.on("pageerror", lambda error: errors.append(str(error)))
@@ -221,11 +211,7 @@ def test_the_microphone_hears_ten_digits(page_folder, fsdd_archive_path, tmp_pat
     heard = np.concatenate([*sound, np.zeros(RATE)])
     heard = heard + random.normal(0, 1e-3, len(heard))
     audio_io.write_audio(tmp_path / "said.wav", heard.astype(np.float32), RATE)
-    flags = (
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-audio-capture={tmp_path / 'said.wav'}%noloop",
-    )
+    flags = microphone(tmp_path / "said.wav")
     with served(page_folder) as server, opened(server.address, flags) as tab:
         tab.get_by_role("button", name="Start listening").click()
         tab.locator("#digits").filter(has_text="5").wait_for(timeout=60_000)

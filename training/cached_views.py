@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import itertools
 import json
-import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,14 +23,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import config
 import speech_encoder
 import utils
 from audio_augmentation import Augmenter
 from corpora import storage
-from training.data import TrainLoader, compute_thread, half_precision, prefetch
+from training.data import TrainLoader, half_precision, on_all_cores, prefetch
 from training.settings import TrainingData, TrainSettings
 
 VERSION = 2
@@ -164,20 +163,9 @@ class CachedLoader(TrainLoader):
             for path in paths
             if not all(file.exists() for file in self.files(path))
         ]
-        workers = [compute_thread(self.settings) for _ in range(os.cpu_count() or 1)]
-        bar = tqdm(total=len(todo), desc="views", unit="chunk", leave=False, disable=None)
-        try:
-            jobs = [
-                workers[number % len(workers)].submit(self.compute, chunk, path)
-                for number, (chunk, path) in enumerate(todo)
-            ]
-            for job in jobs:
-                job.result()
-                bar.update()
-        finally:
-            bar.close()
-            for worker in workers:
-                worker.shutdown(cancel_futures=True)
+        calls = [functools.partial(self.compute, chunk, path) for chunk, path in todo]
+        for _ in on_all_cores(self.settings, calls, "views", "chunk"):
+            pass
         self.forget_old()
 
     def forget_old(self) -> None:

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import config
-import speech_encoder
 import utils
 from recognition.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from recognition.ctc_decoding import align, best_path
 from training.data import compute_thread
-from training.run_folder import open_run, stored_settings
+from training.provenance import provenance
+from training.run_folder import open_run
 from training.run_log import RunLog
 from training.saving import check_writable, validation_loss
 from training.settings import TrainSettings
@@ -186,40 +186,16 @@ def scores_text(by_kind: dict[str, dict[str, float]]) -> str:
 def packed(
     trainer: StringTrainer, corpora: str, by_kind: dict[str, dict[str, float]]
 ) -> Checkpoint:
-    """The checkpoint, with what made it; nothing that names a place on somebody's machine."""
-    train_settings = trainer.train_settings
-    settings = stored_settings(train_settings)
-    for place in config.PLACES:
-        settings["data"].pop(place)
-    for place in ("save_dir", "teacher"):
-        settings.pop(place)
-    best = min(trainer.history, key=lambda line: line["validation_loss"])
-    record = utils.run_record()
-    record.pop("command")
-    files = {}
-    if trainer.features.kind == "encoder":
-        path = config.program_path(config.ENCODER_FILE)
-        files["encoder_sha256"] = speech_encoder.digest(path)
+    """The checkpoint, with what made it."""
+    record = provenance(trainer, corpora)
+    record["validation"]["by_kind"] = by_kind
     return Checkpoint(
         name=NAME,
         arguments=trainer.arguments,
         weights=trainer.best,
-        audio=train_settings.audio,
+        audio=trainer.train_settings.audio,
         features=trainer.features,
-        record={
-            "corpora": corpora,
-            "protocol": train_settings.data.split,
-            "seed": train_settings.seed,
-            "settings": settings,
-            "validation": {
-                "best_epoch": best["epoch"],
-                "validation_loss": best["validation_loss"],
-                "validation_accuracy": best["validation_accuracy"],
-                "by_kind": by_kind,
-            },
-            **files,
-            **record,
-        },
+        record=record,
     )
 
 

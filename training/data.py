@@ -8,8 +8,9 @@ on from the last whole epoch and ends at the weights of an unbroken one.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
 
 import audio_io
 import config
@@ -76,6 +78,25 @@ def compute_thread(settings: config.TrainingSettings) -> ThreadPoolExecutor:
         torch.set_flush_denormal(True)  # belongs to the thread
 
     return ThreadPoolExecutor(1, initializer=start)
+
+
+def on_all_cores(
+    settings: config.TrainingSettings, calls: Sequence[Callable[[], Item]], what: str, unit: str
+) -> Generator[Item, None, None]:
+    """Results of the calls in their order, a thread a core, under a progress bar."""
+    workers = [compute_thread(settings) for _ in range(os.cpu_count() or 1)]
+    bar = tqdm(total=len(calls), desc=what, unit=unit, leave=False, disable=None)
+    try:
+        jobs = deque(
+            workers[number % len(workers)].submit(call) for number, call in enumerate(calls)
+        )
+        while jobs:
+            yield jobs.popleft().result()  # and is not kept here
+            bar.update()
+    finally:
+        bar.close()
+        for worker in workers:
+            worker.shutdown(cancel_futures=True)
 
 
 def prefetch(

@@ -7,26 +7,25 @@ group, which is padded with quiet, augmented and encoded together.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
-import os
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 import config
 import speech_encoder
 import utils
 from audio_feature_extraction import FrontEnd
-from training.data import TrainLoader, compute_thread, half_precision, pick_device, prefetch
+from training.data import TrainLoader, half_precision, on_all_cores, pick_device, prefetch
 from training.settings import TrainSettings
 from training.string_material import Line, Material, Planner
 
@@ -185,7 +184,7 @@ class StringLoader(TrainLoader):
         """Frames and rows of each line's features."""
         frames = self._power_frames(group)
         if self.front_end.settings.kind == "encoder":  # as the encoder shortens them, then pools
-            frames = -(-((frames - 1 + 1) // 2) // self.front_end.settings.encoder_pool)
+            frames = -(-(frames // 2) // self.front_end.settings.encoder_pool)
         return frames, self.front_end.n_features
 
     def _compute(
@@ -198,27 +197,18 @@ class StringLoader(TrainLoader):
     ) -> None:
         """Write the features of all groups, on all cores."""
         ends = np.cumsum([0, *(int(np.prod(size)) for size in sizes)])
-        workers = [compute_thread(self.settings) for _ in range(os.cpu_count() or 1)]
-        bar = tqdm(total=len(groups), desc=f"{purpose} lines", leave=False, disable=None)
+        calls = [
+            functools.partial(self.features, material, group, purpose, number)
+            for number, group in enumerate(groups)
+        ]
         with utils.atomic_path(path) as temporary:
             flat = np.lib.format.open_memmap(
                 temporary, mode="w+", dtype=np.float16, shape=(int(ends[-1]),)
             )
-            try:
-                jobs: list[Any] = [
-                    workers[number % len(workers)].submit(
-                        self.features, material, group, purpose, number
-                    )
-                    for number, group in enumerate(groups)
-                ]
-                for number, job in enumerate(jobs):
-                    flat[ends[number] : ends[number + 1]] = job.result().reshape(-1)
-                    jobs[number] = None  # its features are not kept
-                    bar.update()
-            finally:
-                bar.close()
-                for worker in workers:
-                    worker.shutdown(cancel_futures=True)
+            made = on_all_cores(self.settings, calls, f"{purpose} lines", "group")
+            with contextlib.closing(made):
+                for number, features in enumerate(made):
+                    flat[ends[number] : ends[number + 1]] = features.reshape(-1)
             flat.flush()
             del flat  # Windows renames no file that is mapped
 
