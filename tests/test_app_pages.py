@@ -9,7 +9,7 @@ import pytest
 from app_server import NINE, ROOT, SEVEN, running_app
 from browser import browser_page, chromium, open_tab, shown_digit, upload, wait_until_loaded
 from conftest import wav_bytes, zip_bytes
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_until
 
 import audio_io
 from webapp.history import History
@@ -152,17 +152,15 @@ def streamed_digits(page, seconds):
 
 def test_continuous_over_ten_digits(app, digit_files, tmp_path):
     heard, seconds = heard_file(tmp_path, digit_files)
-    for _ in range(3):  # a browser on a busy machine leaves sound out
-        with browser_page(app.base, heard) as page:
-            digits = streamed_digits(page, seconds)
-            shoot(page, "continuous")
-            text = page.locator("#stream-text").locator("input, textarea").input_value()
-            assert text == "".join(digits)
-            page.click("#stream-clear")
-            wait_text(page, "#stream-digits", "appear here")
-        if len(set(digits)) >= 9:
-            break
-    assert 9 <= len(digits) <= 11 and len(set(digits)) >= 9, digits
+    with browser_page(app.base, heard) as page:
+        digits = streamed_digits(page, seconds)
+        shoot(page, "continuous")
+        text = page.locator("#stream-text").locator("input, textarea").input_value()
+        assert text == "".join(digits)
+        page.click("#stream-clear")
+        wait_text(page, "#stream-digits", "appear here")
+    said = "0123456789"
+    assert text in [said, *(said.replace(lost, "") for lost in said)]
 
 
 def test_a_batch_of_fifty_files_and_a_zip(app, page, tmp_path):
@@ -275,16 +273,17 @@ def tab_to(page, wanted, presses=80):
 
 
 def test_the_keyboard_alone_is_enough(page):
-    wait_until_loaded(page)
+    choosers = []
+    # early: listening takes the browser a moment to begin
+    page.on("filechooser", lambda chooser: choosers.append(chooser))
     tab_to(page, "element.getAttribute('aria-label') === 'Upload file'")
     page.keyboard.press("Enter")
     page.wait_for_selector("#single-audio input[type=file]", state="attached")
-    wait_until_loaded(page)  # parts that come late would take the focus away
     page.evaluate("document.activeElement.blur()")
     tab_to(page, "element.closest('#single-audio') && element.innerText.includes('Upload')")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(SEVEN)
+    page.keyboard.press("Enter")
+    wait_until(lambda: page.wait_for_timeout(50) or choosers, "a file can be chosen")
+    choosers[0].set_files(SEVEN)
     assert shown_digit(page) == "7"
     tab_to(page, "element.closest('#single-feedback')")
     page.keyboard.press("Space")
