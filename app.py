@@ -39,17 +39,22 @@ SHUTDOWN_SECONDS = 20
 
 def run(settings: ServerSettings) -> int:
     """Serve until Ctrl-C or SIGTERM."""
+    from webapp.service import RecognitionService
+
     settings.decision.model_files()  # none: told at once
     with tempfile.TemporaryDirectory(prefix="digits-", ignore_cleanup_errors=True) as folder:
         # what is uploaded goes there, and with it
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False"}
-        service = make_service(settings)
-        try:
-            with listening_socket(settings) as listening:
+        with listening_socket(settings) as listening:
+            service = RecognitionService(settings)
+            loading = threading.Thread(target=load_networks, args=(service,))
+            loading.start()  # while the pages are laid out
+            try:
                 server = make_server(make_app(service, Path(folder)), settings)
                 server.run([listening])
-        finally:
-            service.close()
+            finally:
+                loading.join()
+                service.close()
     return 0 if server.started else 1
 
 
@@ -68,15 +73,6 @@ def listening_socket(settings: ServerSettings) -> socket.socket:
             f"can't listen on {settings.host}, port {settings.port}: {error.strerror or error}; "
             "another one is taken with --port"
         ) from None
-
-
-def make_service(settings: ServerSettings) -> RecognitionService:
-    """What recognises; its networks are loaded while the pages are laid out."""
-    from webapp.service import RecognitionService
-
-    service = RecognitionService(settings)
-    threading.Thread(target=load_networks, args=(service,), daemon=True).start()
-    return service
 
 
 def load_networks(service: RecognitionService) -> None:
