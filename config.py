@@ -60,6 +60,8 @@ ONNX_NAME = "vote.onnx"
 STRINGS_NAME = "strings.pt"
 """The file, beside the networks, of the one that hears whole strings of digits."""
 STRINGS_ONNX_NAME = "strings.onnx"
+SMALL_STRINGS_ONNX_NAME = "strings_small.onnx"
+"""The same without the encoder: for the browser's page, and where there is no PyTorch."""
 """The same network for use without PyTorch."""
 PROVIDERS = ("cpu", "cuda", "tensorrt", "coreml", "dml")
 """What ONNX Runtime may compute with: execution providers, of which only the first is sure."""
@@ -338,15 +340,18 @@ class StringMaterialSettings:
     """Digits alone, with quiet before and after."""
     spoken: int = 1500
     """Strings that eSpeak NG speaks whole."""
-    other: int = 3000
+    other: int = 4000
     """Other words alone and in rows."""
-    noise: int = 200
+    noise: int = 1000
     """Noise, hum and clicks without speech."""
+    babble: int = 500
+    """Many talkers at once."""
     longest: int = 16
     """Digits in a joined or spoken string at most."""
 
     def __post_init__(self) -> None:
-        _within(self, 0, 1_000_000, "real_views", "joined", "alone", "spoken", "other", "noise")
+        _within(self, 0, 1_000_000, "real_views", "joined", "alone", "spoken", "other")
+        _within(self, 0, 1_000_000, "noise", "babble")
         _within(self, 1, 30, "longest")
 
 

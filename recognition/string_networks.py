@@ -11,6 +11,7 @@ import numpy as np
 import config
 from recognition.onnx_predictor import UnusableFile, file_digest, open_session
 from recognition.runtime import installed
+from recognition.string_windows import FRAME_S
 
 VERSION = 1
 """Of the ONNX file's inputs, outputs and metadata; raised when they change."""
@@ -46,7 +47,7 @@ class OnnxStrings:
 
     def posteriors(self, window: np.ndarray) -> np.ndarray:
         (posteriors,) = self.session.run(None, {"samples": window[np.newaxis]})
-        return posteriors[0]
+        return posteriors[0][: n_frames(window, self.rate)]
 
 
 class TorchStrings:
@@ -74,8 +75,12 @@ class TorchStrings:
         with self.torch.inference_mode():
             features = self.front_end(self.torch.from_numpy(leveled).unsqueeze(0))
             logits = self.network(features)[0] / self.checkpoint.temperature
-            frames = len(window) // round(0.04 * self.rate)
-            return logits.softmax(dim=1).numpy()[:frames]
+            return logits.softmax(dim=1).numpy()[: n_frames(window, self.rate)]
+
+
+def n_frames(window: np.ndarray, rate: int) -> int:
+    """Whole frames of a window, float32 (samples,)."""
+    return len(window) // round(FRAME_S * rate)
 
 
 def load_network(settings: config.DecisionSettings | None = None) -> OnnxStrings | TorchStrings:
@@ -101,7 +106,22 @@ def load_network(settings: config.DecisionSettings | None = None) -> OnnxStrings
             if not (checkpoint.is_file() and installed("torch")):
                 raise
             print(f"warning: {error}; PyTorch computes instead", file=sys.stderr)
+    small = checkpoint.with_name(config.SMALL_STRINGS_ONNX_NAME)
+    if settings.runtime == "auto" and small.is_file() and not installed("torch"):
+        return OnnxStrings(small, settings.provider_names())
     return TorchStrings(checkpoint)
+
+
+def can_load(settings: config.DecisionSettings) -> bool:
+    """Whether there is such a network and what computes it, to judge by the files."""
+    place = config.program_path(settings.models_dir)
+    folder = place.parent if place.suffix else place
+    if settings.runtime != "torch" and (folder / config.STRINGS_ONNX_NAME).is_file():
+        return True
+    if settings.runtime == "onnx":
+        return False
+    small = settings.runtime == "auto" and (folder / config.SMALL_STRINGS_ONNX_NAME).is_file()
+    return small or ((folder / config.STRINGS_NAME).is_file() and installed("torch"))
 
 
 def _current(onnx: Path, checkpoint: Path, settings: config.DecisionSettings) -> OnnxStrings | None:

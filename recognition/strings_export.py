@@ -99,9 +99,11 @@ class StringsGraph(nn.Module):
         waves = torch.cat([angles.double().cos(), angles.double().sin()])
         kernels = (waves * self.front_end.spectrogram.window).float().unsqueeze(1)
         self.register_buffer("kernels", kernels)
-        path = config.program_path(config.ENCODER_FILE)
-        encoder = speech_encoder.load_encoder(path, self.settings.encoder_layers)
-        self.encoder = AnyLengthEncoder(encoder, LONGEST)
+        self.encoder: AnyLengthEncoder | None = None
+        if self.settings.kind == "encoder":
+            path = config.program_path(config.ENCODER_FILE)
+            encoder = speech_encoder.load_encoder(path, self.settings.encoder_layers)
+            self.encoder = AnyLengthEncoder(encoder, LONGEST)
 
     def forward(self, samples: Tensor) -> Tensor:
         lengths = torch.full((1, 1), samples.shape[1], dtype=torch.int64)
@@ -110,22 +112,28 @@ class StringsGraph(nn.Module):
         spectrum = F.conv1d(padded, self.kernels, stride=self.settings.hop_length)
         real, imaginary = spectrum.square().chunk(2, dim=1)
         bands = self.front_end.bands(real + imaginary)
-        features = self.encoder(whisper_log_mel(bands), self.settings.encoder_pool)
-        logits = self.network(self.front_end.normalize(features))
+        logits = self.network(self.features(bands))
         return (logits / self.temperature).softmax(dim=2)
+
+    def features(self, bands: Tensor) -> Tensor:
+        """Features of mel bands, float32 (1, bands, frames), as the checkpoint's front end's."""
+        if self.encoder is None:
+            return self.front_end.from_bands(bands)
+        frames = self.encoder(whisper_log_mel(bands), self.settings.encoder_pool)
+        return self.front_end.normalize(frames)
 
 
 def write_strings(target: Path, checkpoint_path: Path, precision: str = "int8") -> None:
-    """Write the ONNX file of a checkpoint, with an encoder in int8 or float32.
+    """Write the ONNX file of a checkpoint, with its encoder, if it has one, in int8 or float32.
 
     Raises
     ------
-    UserError : no such network, or not one that listens through the speech encoder
+    UserError : no such network
     """
     checkpoint = load_checkpoint(checkpoint_path, strings=True)
-    if checkpoint.features.kind != "encoder":
-        raise config.UserError(f"{checkpoint_path}: only networks behind the encoder go into ONNX")
     model = exported(checkpoint)
+    if checkpoint.features.kind != "encoder":
+        precision = "float32"  # small enough, and its LSTM stays so in any case
     if precision == "int8":
         model = quantized(model)
     content = with_metadata(model, checkpoint, precision, file_digest(checkpoint_path))

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,9 +10,10 @@ import zipfile
 from io import BytesIO
 
 import httpx
+import numpy as np
 import pytest
 from app_server import NINE, ROOT, SEVEN, running_app
-from conftest import zip_bytes
+from conftest import wav_bytes, zip_bytes
 from waiting import PATIENCE
 
 from recognition.recognizer import Recognizer
@@ -106,16 +108,20 @@ def test_health_and_metrics_follow_what_was_asked(client):
 def test_openapi_tells_every_route_and_the_page_shows_each(client):
     schema = client.get("/openapi.json").json()
     page = client.get("/docs").text
-    for path in ("/v1/recognize", "/v1/recognize_batch", "/v1/models", "/healthz", "/metrics"):
+    paths = "/v1/recognize /v1/recognize_batch /v1/strings /v1/models /healthz /metrics"
+    for path in paths.split():
         assert path in schema["paths"]
         assert path in page
     assert "multipart/form-data" in json.dumps(schema["paths"]["/v1/recognize"])
     assert "https://" not in page
 
 
+NUMBER = "4271905"
+"""What docs/number.wav holds."""
 ANSWERS = {
     "/v1/recognize": "7",
     "/v1/recognize_batch": "[7, 9]",
+    "/v1/strings": NUMBER,
     "/v1/models": "cnn",
     "/healthz": "ok",
     "gradio_client": "7",
@@ -135,7 +141,7 @@ def test_the_python_example_works(app, endpoint):
 @pytest.mark.parametrize("endpoint", [name for name in EXAMPLES if "curl" in EXAMPLES[name]])
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
 def test_the_curl_example_works(app, endpoint):
-    command = EXAMPLES[endpoint]["curl"].format(base=app.base).split()
+    command = shlex.split(EXAMPLES[endpoint]["curl"].format(base=app.base))
     done = subprocess.run(
         [*command, "-s"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
     )
@@ -150,7 +156,7 @@ def test_the_javascript_example_works(app, endpoint):
     opened = (
         'const fs = require("fs");'
         "const open = (name) => new File([fs.readFileSync(name)], name);"
-        'const file = open("docs/seven.wav");'
+        f'const file = open("docs/{"number" if endpoint == "/v1/strings" else "seven"}.wav");'
         'const files = [file, open("docs/noisy_nine.wav")];'
     )
     code = EXAMPLES[endpoint]["JavaScript"].format(base=app.base)
@@ -170,6 +176,34 @@ def test_answers_are_on_record_before_they_are_given(app, client):
     history.close()
     assert (row["source"], row["digit"], row["kind"]) == ("recorded.wav", 7, "api")
     assert row["confidence"] == answer["confidence"]
+
+
+def test_a_string_is_answered_with_times_and_is_on_record(client, app):
+    from webapp.history import History
+
+    number = (ROOT / "docs" / "number.wav").read_bytes()
+    answer = post(client, number, "number.wav", "/v1/strings").json()
+    assert answer["digits"] == NUMBER and 0.5 < answer["confidence"] <= 1
+    starts = [one["start_s"] for one in answer["spoken"]]
+    assert starts == sorted(starts) and starts[-1] < answer["duration_s"]
+    history = History(app.folder / "kept" / "history.db")
+    (row,) = [row for row in history.rows() if row["id"] == answer["id"]]
+    history.close()
+    assert (row["digits"], row["kind"]) == (NUMBER, "api")
+    longer = post(client, number, "number.wav", "/v1/strings?length=12").json()
+    assert not longer["meets"] and longer["remarks"]
+
+
+@pytest.mark.parametrize("query", ["length=0", "length=x", "check=sum"])
+def test_what_no_string_can_be_is_refused(client, query):
+    reply = post(client, path=f"/v1/strings?{query}")
+    assert reply.status_code == 422
+    assert reply.json()["error"]
+
+
+def test_no_string_in_a_quiet_recording(client):
+    answer = post(client, wav_bytes(np.zeros(32_000, np.float32), 16_000), path="/v1/strings")
+    assert answer.json()["digits"] == "" and answer.json()["remarks"] == ["no digits found"]
 
 
 def test_a_zip_may_hold_what_computers_leave_behind(client):

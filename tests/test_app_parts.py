@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from app_server import ROOT, SEVEN
 from conftest import zip_bytes
+from tone_strings import RATE, ToneNetwork, tones
 
 import audio_io
 import config
+from recognition.digit_strings import StringRecognizer
 from recognition.recognizer import Recognizer
-from webapp import batch, pages, shown, uploads
+from webapp import batch, history_figures, pages, shown, uploads
 from webapp.continuous import Listener
 from webapp.page_single import FEEDBACK
 from webapp.service import RecognitionService, confusion
@@ -97,6 +99,27 @@ def test_the_stream_gives_the_digits_that_files_give(service):
     assert {row["kind"] for row in service.history.rows()} == {"continuous"}
     listener.clear()
     assert listener.digits == []
+
+
+def test_fluent_digits_show_while_they_are_spoken_and_are_kept_once(service, monkeypatch):
+    network = ToneNetwork()
+    monkeypatch.setattr(
+        service, "string_recognizer", lambda settings=None: StringRecognizer(network, settings)
+    )
+    listener, seen = Listener(service), []
+    stream = np.concatenate([tones([4, 2, 2]), np.zeros(2 * RATE, np.float32), tones([7])])
+    for start in range(0, len(stream), RATE // 5):
+        listener.feed(stream[start : start + RATE // 5], RATE, 0.5, fluent=True)
+        if listener.changed:
+            seen.append(list(listener.digits))
+    listener.stop(0.5)
+    assert listener.digits == [4, 2, 2, 7]
+    assert [4, 2] in seen or [4] in seen  # before the string was closed
+    rows = service.history.rows()
+    assert [row["digits"] for row in rows] == ["7", "422"]
+    assert history_figures.by_digit(rows)["2"] == 2
+    assert listener.last.digits == "7"
+    assert "100% sure: 7 100%" in shown.answer_or_string(listener.last)
 
 
 def test_rows_of_a_batch_are_those_of_batch_inference(service):

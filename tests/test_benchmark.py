@@ -157,6 +157,10 @@ def test_peers_hear_the_sample(name, module):
     assert (done.stdout.strip(), done.returncode) == ("7", 0), done.stderr
 
 
+def test_what_a_peer_writes_is_read_as_digits():
+    assert peers.as_digits("Four two, 70 to oh-nine. And so on!") == "4270209"
+
+
 def test_a_process_of_a_peer_that_is_not_installed_says_so_in_one_line(tmp_path):
     (tmp_path / "pocketsphinx.py").write_text("raise ImportError")
     done = subprocess.run(

@@ -1,6 +1,7 @@
 """The strings that the network learns from, and its training from end to end."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,19 +51,23 @@ def test_quiet_ends_are_cut_off():
 
 
 def test_lines_of_every_kind_say_what_their_takes_say(material):
-    settings = config.StringMaterialSettings(3, 40, 20, 5, 10, 2)
+    settings = config.StringMaterialSettings(3, 40, 20, 5, 10, 2, 3)
     lines = Planner(material, 16, 0).lines(settings)
     counts = {
         kind: sum(line.kind == kind for line in lines)
-        for kind in ("real", "joined", "alone", "spoken", "other", "noise")
+        for kind in ("real", "joined", "alone", "spoken", "other", "noise", "babble")
     }
-    assert counts == dict(real=6, joined=40, alone=20, spoken=5, other=10, noise=2)
+    assert counts == dict(real=6, joined=40, alone=20, spoken=5, other=10, noise=2, babble=3)
     assert {line.tokens for line in lines if line.kind == "real"} == {(1, 2, config.OH), (7, 7)}
     assert all(len(line.tokens) == 1 for line in lines if line.kind == "alone")
     assert all(set(line.tokens) == {config.REJECT} for line in lines if line.kind == "other")
     longest = max(sum(token != config.REJECT for token in line.tokens) for line in lines)
     assert 6 < longest <= 16
     for line in lines:
+        assert np.isfinite(material.waveform(line)).all()
+        if line.kind == "babble":
+            assert line.tokens == () and len(line.takes) >= 4
+            continue
         whole = [
             take
             for take in line.takes
@@ -70,11 +75,10 @@ def test_lines_of_every_kind_say_what_their_takes_say(material):
         ]
         said = tuple(token for take in whole for token in material.tokens[take.clip])
         assert said == line.tokens  # a piece of a word that is cut off counts as nothing
-        assert np.isfinite(material.waveform(line)).all()
 
 
 def test_joined_takes_are_of_one_speaker_who_said_enough(material):
-    lines = Planner(material, 16, 0).lines(config.StringMaterialSettings(0, 60, 0, 0, 0, 0))
+    lines = Planner(material, 16, 0).lines(config.StringMaterialSettings(0, 60, 0, 0, 0, 0, 0))
     speakers = [{str(material.clips.speakers[take.clip]) for take in line.takes} for line in lines]
     assert all(len(one) == 1 for one in speakers)
     assert {who for one in speakers for who in one} == {"ann", "bob"}  # eve said two digits
@@ -82,7 +86,7 @@ def test_joined_takes_are_of_one_speaker_who_said_enough(material):
 
 
 def test_the_same_seed_plans_the_same_lines(material):
-    settings = config.StringMaterialSettings(1, 5, 5, 1, 5, 1)
+    settings = config.StringMaterialSettings(1, 5, 5, 1, 5, 1, 1)
     one, same, other = (Planner(material, 8, seed).lines(settings) for seed in (0, 0, 1))
     assert one == same != other
 
@@ -96,6 +100,15 @@ def test_the_loss_wants_repeats_parted_by_blanks():
     assert ctc.heard(logits) == [[2, 2]]
     nothing = torch.tensor([[string_loader.PAD, string_loader.PAD]])
     assert torch.isfinite(ctc.ctc_loss(logits, nothing))
+
+
+def test_the_temperature_is_that_of_the_least_loss(monkeypatch):
+    logits = torch.full((1, 2, config.N_FRAME_CLASSES), 0.0)
+    logits[0, :, 3] = 8.0  # sure of three, and right half of the time
+    lines = [(logits, torch.tensor([[3]])), (logits, torch.tensor([[4]]))]
+    trainer = SimpleNamespace(loader=SimpleNamespace(validation=lambda: lines))
+    monkeypatch.setattr(ctc, "best_network", lambda trainer: torch.nn.Identity())
+    assert ctc.fitted_temperature(trainer) > 2
 
 
 def test_augmentation_leaves_what_is_said_as_it_is():
@@ -126,7 +139,7 @@ def small_corpus(folder):
 
 def test_training_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        string_loader, "VALIDATION", config.StringMaterialSettings(1, 8, 8, 0, 0, 1)
+        string_loader, "VALIDATION", config.StringMaterialSettings(1, 8, 8, 0, 0, 1, 1)
     )
     monkeypatch.setattr(ctc, "SYNTHETIC", config.SyntheticSettings.only())
     (tmp_path / "beeps").mkdir()
@@ -137,7 +150,7 @@ def test_training_from_end_to_end(tmp_path, monkeypatch, capsys):
         features=config.FeaturesSettings(n_mels=40),
         digit_ctc_features="log_mel",
         model=config.ModelSettings(digit_ctc_width=8),
-        strings=config.StringMaterialSettings(1, 24, 16, 4, 4, 2, 4),
+        strings=config.StringMaterialSettings(1, 24, 16, 4, 4, 2, 2, 4),
         training=config.TrainingSettings(epochs=2),
         models=("digit_ctc",),
         save_dir=tmp_path / "saved",
@@ -156,5 +169,5 @@ def test_training_from_end_to_end(tmp_path, monkeypatch, capsys):
     shorter = dataclasses.replace(train_settings.training, epochs=1)
     again = ctc.train_strings(dataclasses.replace(train_settings, training=shorter))
     assert made == {path: path.stat().st_mtime_ns for path in made}
-    assert "validation loss" in again["kept_apart"] or again["file"] == summary["file"]
+    assert "lines are right" in again["kept_apart"] or again["file"] == summary["file"]
     assert "joined" in capsys.readouterr().out

@@ -1,5 +1,7 @@
 """The network that hears strings: size, checkpoint, ONNX file, and what is refused."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,37 +9,47 @@ from conftest import wav_bytes
 from tone_strings import RATE, tones
 
 import config
+from audio_feature_extraction import FrontEnd
 from models import counting, registry
-from recognition import strings_export
+from recognition import string_networks, strings_export
 from recognition.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from recognition.digit_strings import StringRecognizer
 from recognition.predictor import Predictor
 from recognition.string_networks import OnnxStrings, TorchStrings, load_network
 from training.settings import TrainSettings
 
-SMALL = {"width": 8, "n_classes": config.N_FRAME_CLASSES, "subsample": False}
+SMALL = {"width": 8, "n_classes": config.N_FRAME_CLASSES}
 
 
-def untrained(folder, **changes):
-    """A string recogniser of random weights behind the encoder; returns its file."""
+def untrained(folder, features=None, **changes):
+    """A string recogniser of random weights, behind the encoder by default; returns its file."""
     torch.manual_seed(0)
-    features = config.encoder_features()
-    weights = registry.create_model("digit_ctc", 384, **SMALL).state_dict()
+    features = features or config.encoder_features()
+    audio, shape = config.AudioSettings(), SMALL | {"subsample": features.kind != "encoder"}
+    rows = FrontEnd(features, audio.sample_rate).n_features
+    weights = registry.create_model("digit_ctc", rows, **shape).state_dict()
     checkpoint = Checkpoint(
-        "digit_ctc", SMALL, weights, config.AudioSettings(), features, record={"seed": 0}, **changes
+        "digit_ctc", shape, weights, audio, features, record={"seed": 0}, **changes
     )
     save_checkpoint(folder / config.STRINGS_NAME, checkpoint)
     return folder / config.STRINGS_NAME
 
 
+def made(path, features=None):
+    """A folder with an untrained recogniser of strings and its ONNX file."""
+    checkpoint = untrained(path, features, temperature=1.5)
+    strings_export.write_strings(path / config.STRINGS_ONNX_NAME, checkpoint, "float32")
+    return path
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("networks")
-    untrained(path, temperature=1.5)
-    strings_export.write_strings(
-        path / config.STRINGS_ONNX_NAME, path / config.STRINGS_NAME, "float32"
-    )
-    return path
+    return made(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="module")
+def small_folder(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("small"), config.FeaturesSettings())
 
 
 def sound(seconds):
@@ -58,7 +70,9 @@ def test_frames_of_40_ms_and_thirteen_classes(kind, frames):
 
 
 @pytest.mark.parametrize("seconds", [0.4, 1.0, 2.8, 8.0])
-def test_onnx_gives_what_pytorch_gives_at_any_length(folder, seconds):
+@pytest.mark.parametrize("kind", ["folder", "small_folder"])
+def test_onnx_gives_what_pytorch_gives_at_any_length(kind, seconds, request):
+    folder = request.getfixturevalue(kind)
     ours = TorchStrings(folder / config.STRINGS_NAME).posteriors(sound(seconds))
     theirs = OnnxStrings(folder / config.STRINGS_ONNX_NAME).posteriors(sound(seconds))
     assert ours.shape == theirs.shape == (round(seconds / 0.04), config.N_FRAME_CLASSES)
@@ -75,6 +89,21 @@ def test_the_onnx_file_is_used_where_it_is_current(folder, tmp_path, capsys):
     outdated = load_network(config.DecisionSettings(models_dir=tmp_path))
     assert isinstance(outdated, TorchStrings)
     assert "made from another network" in capsys.readouterr().err
+
+
+def test_without_pytorch_the_small_network_answers(folder, small_folder, tmp_path, monkeypatch):
+    for source, name in (
+        (folder / config.STRINGS_NAME, config.STRINGS_NAME),
+        (small_folder / config.STRINGS_ONNX_NAME, config.SMALL_STRINGS_ONNX_NAME),
+    ):
+        shutil.copyfile(source, tmp_path / name)
+    settings = config.DecisionSettings(models_dir=tmp_path)
+    assert isinstance(load_network(settings), TorchStrings)
+    monkeypatch.setattr(string_networks, "installed", lambda name: name != "torch")
+    assert isinstance(load_network(settings), OnnxStrings)
+    assert string_networks.can_load(settings)
+    (tmp_path / config.SMALL_STRINGS_ONNX_NAME).unlink()
+    assert not string_networks.can_load(settings)
 
 
 def test_a_damaged_onnx_file_is_refused(folder, tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import config
@@ -25,7 +25,7 @@ from training.data import compute_thread
 from training.provenance import provenance
 from training.run_folder import open_run
 from training.run_log import RunLog
-from training.saving import check_writable, validation_loss
+from training.saving import check_writable
 from training.settings import TrainSettings
 from training.string_loader import PAD, StringLoader
 from training.string_material import load_material
@@ -34,6 +34,8 @@ from training.trainer import Trainer
 NAME = "digit_ctc"
 SYNTHETIC = config.SyntheticSettings.only(espeak_clips=1500, other_words=1500)
 """Synthetic speakers' digits and words: fewer than for single digits, for strings are added."""
+TEMPERATURES = tuple(round(1.05**step, 3) for step in range(-10, 31))
+"""Temperatures that are tried: 0.6 to 4.3."""
 
 
 def ctc_loss(logits: Tensor, tokens: Tensor, reduction: str = "mean") -> Tensor:
@@ -75,6 +77,10 @@ class StringTrainer(Trainer):
         wanted = [digits_of(row) for row in targets.tolist()]
         return sum(one == other for one, other in zip(heard(logits), wanted, strict=True))
 
+    def error(self, validation_loss: float, validation_accuracy: float) -> float:
+        """The share of lines with an error: the loss rises while ever more lines come out right."""
+        return 1 - validation_accuracy
+
     @torch.inference_mode()
     def validate(self, validation: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
         network, loss, right, total = self.average.module.eval(), 0.0, 0, 0
@@ -86,12 +92,29 @@ class StringTrainer(Trainer):
         return loss / total, right / total
 
 
+def best_network(trainer: StringTrainer) -> nn.Module:
+    """The network with the weights of the best epoch."""
+    network = trainer._new_network()
+    network.load_state_dict(trainer.best)
+    return network.eval()
+
+
+@torch.inference_mode()
+def fitted_temperature(trainer: StringTrainer) -> float:
+    """What the logits are divided by: the validation lines' loss is least (Guo et al. 2017)."""
+    network = best_network(trainer)
+    heard = [(network(features).float(), said) for features, said in trainer.loader.validation()]
+
+    def loss(temperature: float) -> float:
+        return sum(float(ctc_loss(one / temperature, said)) * len(said) for one, said in heard)
+
+    return min(TEMPERATURES, key=loss)
+
+
 @torch.inference_mode()
 def scores_by_kind(trainer: StringTrainer) -> dict[str, dict[str, float]]:
     """Digit errors and lines wholly right of the best weights, by kind of validation line."""
-    network = trainer._new_network()
-    network.load_state_dict(trainer.best)
-    network.eval()
+    network = best_network(trainer)
     found: dict[str, list[tuple[int, int, bool]]] = {}
     for lines, how in zip(trainer.loader.validation_lines, ("", " in noise"), strict=True):
         for frames, tokens, kinds in zip(lines.groups, lines.tokens, lines.kinds, strict=True):
@@ -193,6 +216,7 @@ def packed(
         name=NAME,
         arguments=trainer.arguments,
         weights=trainer.best,
+        temperature=fitted_temperature(trainer),
         audio=trainer.train_settings.audio,
         features=trainer.features,
         record=record,
@@ -204,15 +228,15 @@ def saved(train_settings: TrainSettings, checkpoint: Checkpoint, folder: Path) -
 
     Returns where it is for use, and why it was kept apart, if it was.
     """
-    path = folder / "models" / config.STRINGS_NAME
+    path, record = folder / "models" / config.STRINGS_NAME, checkpoint.record
     save_checkpoint(path, checkpoint)
     target = train_settings.save_dir / config.STRINGS_NAME
     if train_settings.dry_run:
         return path, "this is a dry run"
     if target.is_file() and not train_settings.overwrite:
-        there = validation_loss(load_checkpoint(target, strings=True))
-        new = checkpoint.record["validation"]["validation_loss"]
-        if there is not None and there < new:
-            return path, f"its validation loss is {new:.4f}, and {there:.4f} in {target}"
+        there = load_checkpoint(target, strings=True).record.get("validation", {})
+        old, new = (one.get("validation_accuracy", 0.0) for one in (there, record["validation"]))
+        if old > new:
+            return path, f"{new:.2%} of its validation lines are right, {old:.2%} in {target}"
     save_checkpoint(target, checkpoint)
     return target, ""

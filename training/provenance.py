@@ -17,7 +17,10 @@ def provenance(trainer: Trainer, corpora: str) -> dict[str, Any]:
     Nothing names a place on somebody's machine.
     """
     train_settings = trainer.train_settings
-    best = min(trainer.history, key=lambda line: line["validation_loss"])
+    best = min(
+        trainer.history,
+        key=lambda line: trainer.error(line["validation_loss"], line["validation_accuracy"]),
+    )
     settings = stored_settings(train_settings)
     for place in config.PLACES:  # where somebody's files lie is nobody else's business
         settings["data"].pop(place)

@@ -29,7 +29,7 @@ from training.data import TrainLoader, half_precision, on_all_cores, pick_device
 from training.settings import TrainSettings
 from training.string_material import Line, Material, Planner
 
-VERSION = 2
+VERSION = 3
 """Counted up whenever lines, augmentation or front end come out otherwise."""
 GROUP = 128
 """Lines that are padded to one length, augmented and encoded together."""
@@ -40,7 +40,7 @@ BATCH = 64
 PAD = -1
 """Fills the rows of tokens."""
 VALIDATION = config.StringMaterialSettings(
-    real_views=1, joined=80, alone=160, spoken=0, other=80, noise=8
+    real_views=1, joined=80, alone=160, spoken=0, other=80, noise=24, babble=24
 )
 """Lines that validate: as they are, and once more with noise."""
 VALIDATION_SNR_DB = 5.0
@@ -115,7 +115,7 @@ class StringLoader(TrainLoader):
         seed, longest = train_settings.seed, train_settings.strings.longest
         counts, fewer = train_settings.strings, VALIDATION
         if train_settings.dry_run:
-            counts = fewer = config.StringMaterialSettings(1, 16, 16, 0, 16, 4)
+            counts = fewer = config.StringMaterialSettings(1, 16, 16, 0, 16, 4, 4)
         lines = Planner(training, longest, seed).lines(counts)
         self.training_lines = self._made(training, lines, "training")
         lines = Planner(validation, longest, seed + 1).lines(fewer)

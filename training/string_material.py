@@ -42,8 +42,10 @@ BEGINNINGS_CUT, ENDS_CUT = 0.1, 0.25
 windows of a stream do: such a piece counts as nothing."""
 FRAGMENT = 0.35
 """Share of the word that such a piece has at most."""
-NOISE_S = 2.0
-"""s of a line without speech."""
+NOISE_S = (1.5, 6.0)
+"""s of a line in which nobody speaks, or too many at once."""
+TALKERS = (4, 8)
+"""Talkers who make babble together."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Line:
     """What is heard together, and what is said in it."""
 
     kind: str
-    """real, joined, alone, spoken, other or noise."""
+    """real, joined, alone, spoken, other, noise or babble."""
     tokens: tuple[int, ...]
     """Class indices: digits, config.REJECT for each other word, config.OH."""
     takes: tuple[Placed, ...]
@@ -236,7 +238,8 @@ class Planner:
             *(self.joined() for _ in range(settings.joined if self.people else 0)),
             *self.alone(settings.alone),
             *self.other(settings.other),
-            *(Line("noise", (), (), self._samples(NOISE_S)) for _ in range(settings.noise)),
+            *(Line("noise", (), (), self._noise_samples()) for _ in range(settings.noise)),
+            *(self.babble() for _ in range(settings.babble)),
         ]
 
     def whole(self, kind: str, count: int) -> Iterator[Line]:
@@ -288,6 +291,21 @@ class Planner:
             for word in self._some(self.material.words_beside(row[0])):
                 row.insert(int(self.rng.integers(len(row) + 1)), int(word))
         return self._row("joined", row)
+
+    def babble(self) -> Line:
+        """Many talk at once, and none of them to us: no digit, whatever they say."""
+        samples, placed = self._noise_samples(), []
+        for _ in range(self.rng.integers(*TALKERS, endpoint=True)):
+            position = self._samples(self.rng.uniform(0, PAUSE_S[0]))
+            level = self.rng.uniform(-4, 4)
+            while position < samples:
+                clip = int(self.rng.integers(len(self.material.clips)))
+                placed.append(Placed(clip, position, level))
+                position += self.material.length(clip) + self._samples(self.rng.uniform(*QUIET_S))
+        return Line("babble", (), tuple(placed), samples)
+
+    def _noise_samples(self) -> int:
+        return self._samples(self.rng.uniform(*NOISE_S))
 
     def _some(self, clips: Sequence[int]) -> np.ndarray:
         """One or two of some clips, if there are any."""

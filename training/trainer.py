@@ -55,7 +55,7 @@ class Trainer:
         dtype = half_precision(self.device) if self.settings.mixed_precision else None
         self.autocast = torch.autocast(self.device, dtype, enabled=dtype is not None)
         self.scaler = torch.amp.GradScaler(self.device, enabled=dtype is torch.float16)
-        self.epoch, self.epochs_without_improvement, self.best_loss = 0, 0, math.inf
+        self.epoch, self.epochs_without_improvement, self.best_error = 0, 0, math.inf
         self.best: dict[str, Tensor] = copy.deepcopy(self.average.module.state_dict())
         self.history: list[dict[str, float]] = []
         self._begin_epoch()
@@ -169,8 +169,9 @@ class Trainer:
         """
         validation_loss, validation_accuracy = self.validate(validation)
         self.epochs_without_improvement += 1
-        if validation_loss < self.best_loss:
-            self.best_loss, self.epochs_without_improvement = validation_loss, 0
+        error = self.error(validation_loss, validation_accuracy)
+        if error < self.best_error:
+            self.best_error, self.epochs_without_improvement = error, 0
             self.best = copy.deepcopy(self.average.module.state_dict())
         self.epoch += 1
         self.history.append(
@@ -186,6 +187,10 @@ class Trainer:
         self._begin_epoch()
         self.save_state()
         return self.history[-1]
+
+    def error(self, validation_loss: float, validation_accuracy: float) -> float:
+        """What is least at the epoch whose weights are kept: the validation loss."""
+        return validation_loss
 
     @torch.inference_mode()
     def validate(self, validation: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
@@ -220,7 +225,7 @@ class Trainer:
                 "optimizers": [item.state_dict() for item in self.optimizers],
                 "best": self.best,
                 "scaler": self.scaler.state_dict(),
-                "best_loss": self.best_loss,
+                "best_error": self.best_error,
                 "epoch": self.epoch,
                 "epochs_without_improvement": self.epochs_without_improvement,
                 "history": self.history,
@@ -254,7 +259,7 @@ class Trainer:
         self._new_network().load_state_dict(state["best"])
         if "stale" in state:  # as earlier versions called it
             state["epochs_without_improvement"] = state["stale"]
-        for value in ("best", "best_loss", "epoch", "epochs_without_improvement", "history"):
+        for value in ("best", "best_error", "epoch", "epochs_without_improvement", "history"):
             setattr(self, value, state[value])
         if [line["epoch"] for line in self.history] != list(range(1, self.epoch + 1)):
             raise ValueError

@@ -1,7 +1,4 @@
-"""The HTTP API: a recording is posted, its answer comes back as JSON.
-
-Later endpoints, such as one for strings of digits, are routes of :func:`api_router` as well.
-"""
+"""The HTTP API: a recording is posted, its answer comes back as JSON."""
 
 from __future__ import annotations
 
@@ -10,11 +7,12 @@ import binascii
 import functools
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import anyio
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -28,6 +26,7 @@ from webapp.uploads import Refused, Source
 MAX_FIELDS = 20
 """Fields of a form that are no files."""
 Value = TypeVar("Value")
+Check = Literal["none", "luhn", "isbn"]
 FILE = {"type": "string", "format": "binary", "description": "a sound file of any format"}
 ERRORS: dict[int | str, dict[str, Any]] = {
     code: {
@@ -140,6 +139,25 @@ def api_router(service: RecognitionService, workers: Workers) -> APIRouter:
             {"answers": answers, "failed": failed}, 422 if failed == len(answers) else 200
         )
 
+    @router.post("/v1/strings", responses=ERRORS, openapi_extra=ONE, tags=["recognition"])
+    async def strings(
+        request: Request, length: int | None = None, check: Check = "none"
+    ) -> JSONResponse:
+        """The digits of a recording, in one breath or with pauses, with times and confidence.
+
+        The recording is sent as to /v1/recognize. `length` is how many digits there must be,
+        `check` the check digit that must be right: the likeliest such reading is given, and
+        "meets" says whether there is one.
+        """
+        name, content = await one_recording(request)
+        try:
+            settings = config.StringsSettings(length=length, check=check)
+        except config.UserError as error:
+            raise Refused(str(error)) from None
+        return JSONResponse(
+            await workers.run(lambda: service.recognize_string(name, content, settings))
+        )
+
     @router.get("/v1/models", tags=["recognition"])
     async def models() -> JSONResponse:
         """The networks that can be asked: sizes, scores, thresholds."""
@@ -239,6 +257,12 @@ def make_api(service: RecognitionService) -> FastAPI:
         status = error.status if isinstance(error, Refused) else 503
         headers = {"retry-after": "1"} if status == 503 else None
         return JSONResponse({"error": str(error)}, status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        told = "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in error.errors())
+        return JSONResponse({"error": told}, 422)
 
     @app.exception_handler(HTTPException)
     async def explain(request: Request, error: Exception) -> JSONResponse:

@@ -11,7 +11,7 @@ EXAMPLES = {
         "Python": """import requests
 
 with open("docs/seven.wav", "rb") as file:
-    answer = requests.post("{base}/v1/recognize", files={{"file": file}}, timeout=30)
+    answer = requests.post("{base}/v1/recognize", files={{"file": file}}, timeout=120)
 print(answer.json()["digit"])""",
         "JavaScript": """const form = new FormData();
 form.append("file", file);  // a File or Blob, as from an <input type="file">
@@ -32,11 +32,23 @@ for (const file of files) form.append("files", file);
 const answer = await fetch("{base}/v1/recognize_batch", {{method: "POST", body: form}});
 console.log((await answer.json()).answers.map((one) => one.digit));""",
     },
+    "/v1/strings": {
+        "curl": "curl -F file=@docs/number.wav '{base}/v1/strings?length=7'",
+        "Python": """import requests
+
+with open("docs/number.wav", "rb") as file:
+    answer = requests.post("{base}/v1/strings", files={{"file": file}}, timeout=120)
+print(answer.json()["digits"])""",
+        "JavaScript": """const form = new FormData();
+form.append("file", file);
+const answer = await fetch("{base}/v1/strings?length=7", {{method: "POST", body: form}});
+console.log((await answer.json()).digits);""",
+    },
     "/v1/models": {
         "curl": "curl {base}/v1/models",
         "Python": """import requests
 
-print(requests.get("{base}/v1/models", timeout=30).json()["models"])""",
+print(requests.get("{base}/v1/models", timeout=120).json()["models"])""",
         "JavaScript": """const answer = await fetch("{base}/v1/models");
 console.log((await answer.json()).models);""",
     },
@@ -44,7 +56,7 @@ console.log((await answer.json()).models);""",
         "curl": "curl {base}/healthz",
         "Python": """import requests
 
-print(requests.get("{base}/healthz", timeout=30).json()["status"])""",
+print(requests.get("{base}/healthz", timeout=120).json()["status"])""",
         "JavaScript": """const answer = await fetch("{base}/healthz");
 console.log((await answer.json()).status);""",
     },

@@ -21,10 +21,9 @@ Rows = list[dict[str, Any]]
 
 
 def by_digit(rows: Rows) -> dict[str, float]:
-    """How often each answer was given."""
-    counts = Counter(row["digit"] for row in rows)
-    names = {digit: str(digit) for digit in range(config.REJECT)} | {None: "no digit"}
-    return {name: counts[digit] for digit, name in names.items()} if rows else {}
+    """How often each digit was answered, alone or in a string."""
+    counts = Counter(digit for row in rows for digit in (row["digits"] or ["no digit"]))
+    return {name: counts[name] for name in (*config.DIGITS, "no digit")} if rows else {}
 
 
 def by_confidence(rows: Rows) -> dict[str, float]:

@@ -21,7 +21,12 @@ STOPPED = shown.level(-120, "not listening")
 def build(service: RecognitionService, folder: Path, page: gr.Blocks) -> None:
     """Lay the page out and wire it; the stream's pieces lie below `folder`."""
     listener: Any = gr.State(None)
-    gr.Markdown("Press record, then speak digits with short pauses. Stop ends listening.")
+    gr.Markdown("Press record, then speak digits. Stop ends listening.")
+    fluent = gr.Checkbox(
+        label="Digits in one breath, such as a telephone number (otherwise with short pauses)",
+        visible=service.hears_strings(),
+        elem_id="stream-fluent",
+    )
     sound = gr.Audio(
         sources=["microphone"],
         streaming=True,
@@ -40,7 +45,7 @@ def build(service: RecognitionService, folder: Path, page: gr.Blocks) -> None:
             1,
             service.choices.continuous_threshold,
             step=0.01,
-            label="Confidence that a digit needs",
+            label="Confidence that a single digit needs",
             elem_id="stream-threshold",
         )
     clear = gr.Button("Clear", elem_id="stream-clear")
@@ -50,25 +55,26 @@ def build(service: RecognitionService, folder: Path, page: gr.Blocks) -> None:
         return shown.level(heard.level_dbfs, "speech" if heard.speaking else "listening")
 
     def view(heard: Listener, meter: str) -> tuple[Any, ...]:
-        result = heard.last.result if heard.last else None
         return (
             heard,
             meter,
             shown.string(heard.digits),
             "".join(map(str, heard.digits)),
-            shown.answer(result) if result else gr.skip(),
+            shown.answer_or_string(heard.last) if heard.last else gr.skip(),
         )
 
-    def feed(chunk: str | None, heard: Listener | None, least: float) -> tuple[Any, ...]:
+    def feed(
+        chunk: str | None, heard: Listener | None, least: float, strings: bool
+    ) -> tuple[Any, ...]:
         heard = heard or Listener(service)
-        heard.last = None
+        heard.changed = False
         if chunk is not None:
             try:
                 piece = audio_io.read_audio(uploads.uploaded(chunk, folder))
-                heard.feed(*piece, least)
+                heard.feed(*piece, least, strings)
             except config.UserError as error:
                 return heard, shown.refusal(error), gr.skip(), gr.skip(), gr.skip()
-        if heard.last is None:
+        if not heard.changed:
             return heard, level(heard), *[gr.skip()] * 3
         return view(heard, level(heard))
 
@@ -92,7 +98,7 @@ def build(service: RecognitionService, folder: Path, page: gr.Blocks) -> None:
         "api_visibility": "private",
     }
     streaming = sound.stream(
-        feed, [sound, listener, threshold], outputs, stream_every=CHUNK_SECONDS, **in_order
+        feed, [sound, listener, threshold, fluent], outputs, stream_every=CHUNK_SECONDS, **in_order
     )
     # over Gradio's own connection for streams a piece replaces one that still waits, and digits
     # are lost; as events of their own all of them queue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ import config
 import utils
 from audio_io import Recording
 from live.recording_store import RecordingStore
+from recognition.digit_strings import StringRecognizer, StringResult
 from recognition.recognizer import RecognitionResult, Recognizer
 from recognition.runtime import load_predictor, use_one_core
+from recognition.string_networks import can_load, load_network
+from recognition.string_windows import FrameNetwork
 from webapp import uploads
 from webapp.history import History
 from webapp.monitoring import Metrics
@@ -54,6 +58,7 @@ class RecognitionService:
         self._lock = threading.RLock()
         self._labelling = threading.Lock()
         self._recognizers: dict[str, Recognizer] = {}
+        self._string_network: FrameNetwork | None = None
 
     @property
     def choices(self) -> Choices:
@@ -120,6 +125,55 @@ class RecognitionService:
         recognizer = self.recognizer(models)
         recording = uploads.read(uploads.safe_name(name), source, self.settings.max_seconds)
         return self.answer(recording, kind, recognizer)
+
+    def string_recognizer(self, settings: config.StringsSettings | None = None) -> StringRecognizer:
+        """What hears whole strings; its network is loaded when first asked for.
+
+        Raises
+        ------
+        UserError : there is none, or it can't be loaded
+        """
+        with self._lock:
+            if self._string_network is None:
+                self._string_network = load_network(self.settings.decision)
+        return StringRecognizer(self._string_network, settings)
+
+    def hears_strings(self) -> bool:
+        """Whether there is a network that hears whole strings, to judge by the files."""
+        return can_load(self.settings.decision)
+
+    def recognize_string(
+        self, name: str, source: bytes, settings: config.StringsSettings
+    ) -> dict[str, Any]:
+        """Read a recording, answer the string in it and put it on record; plain values.
+
+        Raises
+        ------
+        Refused : it can't be read
+        UserError : no network hears strings
+        """
+        recognizer = self.string_recognizer(settings)
+        recording = uploads.read(uploads.safe_name(name), source, self.settings.max_seconds)
+        begun = time.perf_counter()
+        result = recognizer.recognize(recording)
+        return self.record_string(result, "api", 1000 * (time.perf_counter() - begun))
+
+    def record_string(
+        self, result: StringResult, kind: str, computing_ms: float = 0.0
+    ) -> dict[str, Any]:
+        """Put a string on record; plain values with its number."""
+        digit = result.spoken[0].digit if result.spoken else None
+        timing = {"computing": round(computing_ms, 2)}
+        values = utils.json_value(result.as_dict() | {"timing_ms": timing})
+        single = {
+            "digit": digit,
+            "best_guess": config.REJECT if digit is None else digit,
+            "segments": values["spoken"],
+            "models": {},
+        }
+        number = self.history.add(kind, values | single)
+        self.metrics.answered(kind, digit, computing_ms)
+        return values | {"id": number}
 
     def answer(self, recording: Recording, kind: str, recognizer: Recognizer) -> Answer:
         """Answer a recording and put it on record."""

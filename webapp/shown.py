@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import config
+from recognition.digit_strings import StringResult
 from recognition.recognizer import RecognitionResult
 
 STYLE = """
@@ -74,6 +75,16 @@ def answer(result: RecognitionResult) -> str:
         f'<div class="answer" role="status">{big}<p class="said">{escaped(said)}</p>'
         f"{definitions(facts)}{advice(result.remarks)}</div>"
     )
+
+
+def answer_or_string(result: RecognitionResult | StringResult) -> str:
+    """The answer to one utterance, or to a string with how sure each digit is."""
+    if isinstance(result, RecognitionResult):
+        return answer(result)
+    big = f'<p class="digit">{escaped(result.digits)}</p>'
+    each = ", ".join(f"{one.digit} {one.confidence:.0%}" for one in result.spoken)
+    said = f'<p class="said">{result.confidence:.0%} sure: {escaped(each)}</p>'
+    return f'<div class="answer" role="status">{big}{said}{advice(result.remarks)}</div>'
 
 
 def measured(result: RecognitionResult) -> dict[str, str]:
