@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from app_server import NINE, ROOT, SEVEN, running_app
-from browser import browser_page, chromium, open_tab, shown_digit, upload, wait_until_loaded
+from browser import (
+    GOES,
+    browser_page,
+    chromium,
+    open_tab,
+    shown_digit,
+    upload,
+    wait_until_loaded,
+)
 from conftest import wav_bytes, zip_bytes
 from waiting import PATIENCE, wait_until
 
@@ -133,10 +141,12 @@ def test_ten_microphone_clips(app, digit_files, tmp_path):
     assert right >= 9
 
 
-def streamed_digits(page, seconds):
+def streamed_digits(page, seconds, fluent=False):
     """The digits that continuous listening shows of the microphone's file."""
     open_tab(page, "Continuous")
     wait_until_loaded(page)
+    if fluent:
+        page.check("#stream-fluent input")
     audio = page.locator("#stream-audio")
     audio.get_by_role("button", name="Record", exact=True).click()
     wait_text(page, "#stream-level", "speech")
@@ -152,15 +162,31 @@ def streamed_digits(page, seconds):
 
 def test_continuous_over_ten_digits(app, digit_files, tmp_path):
     heard, seconds = heard_file(tmp_path, digit_files)
-    with browser_page(app.base, heard) as page:
-        digits = streamed_digits(page, seconds)
-        shoot(page, "continuous")
-        text = page.locator("#stream-text").locator("input, textarea").input_value()
-        assert text == "".join(digits)
-        page.click("#stream-clear")
-        wait_text(page, "#stream-digits", "appear here")
-    said = "0123456789"
-    assert text in [said, *(said.replace(lost, "") for lost in said)]
+    said, text = "0123456789", ""
+    enough = [said, *(said.replace(lost, "") for lost in said)]
+    for _ in range(GOES):
+        with browser_page(app.base, heard) as page:
+            digits = streamed_digits(page, seconds)
+            shoot(page, "continuous")
+            text = page.locator("#stream-text").locator("input, textarea").input_value()
+            assert text == "".join(digits)
+            page.click("#stream-clear")
+            wait_text(page, "#stream-digits", "appear here")
+        if text in enough:
+            break
+    assert text in enough
+
+
+def test_a_number_in_one_breath(app, tmp_path):
+    heard, seconds = heard_file(tmp_path, [ROOT / "docs" / "number.wav"])
+    digits: list[str] = []
+    for _ in range(GOES):
+        with browser_page(app.base, heard) as page:
+            digits = streamed_digits(page, seconds, fluent=True)
+            shoot(page, "number")
+        if "".join(digits) == "4271905":
+            return
+    pytest.fail(f"heard {digits}")
 
 
 def test_a_batch_of_fifty_files_and_a_zip(app, page, tmp_path):
