@@ -336,7 +336,7 @@ class StringMaterialSettings:
     """Augmented views of each string that somebody spoke in one breath (AN4)."""
     joined: int = 3000
     """Takes of one speaker joined, from overlap to a pause, now and then with other words."""
-    alone: int = 4000
+    alone: int = 6000
     """Digits alone, with quiet before and after."""
     spoken: int = 1500
     """Strings that eSpeak NG speaks whole."""

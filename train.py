@@ -327,7 +327,7 @@ def run_strings(train_settings: TrainSettings) -> int:
     )
     if summary["kept_apart"]:
         print(f"{train_settings.save_dir} is as it was: {summary['kept_apart']}")
-    elif train_settings.onnx and train_settings.digit_ctc_features == "encoder":
+    elif train_settings.onnx:
         onnx = train_settings.save_dir / config.STRINGS_ONNX_NAME
         write_strings(onnx, train_settings.save_dir / config.STRINGS_NAME)
         print(f"{onnx}: {onnx.stat().st_size / 1e6:.1f} MB, for use without PyTorch")
