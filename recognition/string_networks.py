@@ -106,10 +106,15 @@ def load_network(settings: config.DecisionSettings | None = None) -> OnnxStrings
             if not (checkpoint.is_file() and installed("torch")):
                 raise
             print(f"warning: {error}; PyTorch computes instead", file=sys.stderr)
+    if installed("torch"):
+        return TorchStrings(checkpoint)
     small = checkpoint.with_name(config.SMALL_STRINGS_ONNX_NAME)
-    if settings.runtime == "auto" and small.is_file() and not installed("torch"):
+    if settings.runtime == "auto" and small.is_file():
         return OnnxStrings(small, settings.provider_names())
-    return TorchStrings(checkpoint)
+    raise config.UserError(
+        f"{onnx}: not there; making it (python export_model.py --strings-to {onnx}), and doing "
+        "without, need PyTorch: pip install -r requirements.txt"
+    )
 
 
 def can_load(settings: config.DecisionSettings) -> bool:

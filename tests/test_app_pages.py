@@ -7,15 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from app_server import NINE, ROOT, SEVEN, running_app
-from browser import (
-    GOES,
-    browser_page,
-    chromium,
-    open_tab,
-    shown_digit,
-    upload,
-    wait_until_loaded,
-)
+from browser import GOES, browser_page, chromium, open_tab, shown_digit, upload, wait_until_loaded
 from conftest import wav_bytes, zip_bytes
 from waiting import PATIENCE, wait_until
 

@@ -104,6 +104,8 @@ def test_without_pytorch_the_small_network_answers(folder, small_folder, tmp_pat
     assert string_networks.can_load(settings)
     (tmp_path / config.SMALL_STRINGS_ONNX_NAME).unlink()
     assert not string_networks.can_load(settings)
+    with pytest.raises(config.UserError, match="need PyTorch"):
+        load_network(settings)
 
 
 def test_a_damaged_onnx_file_is_refused(folder, tmp_path):
