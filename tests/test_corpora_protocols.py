@@ -142,6 +142,7 @@ def test_words_and_speakers_that_training_heard_are_told_apart(make_settings, tm
     assert list(report.data["validation"]["speakers_apart"]) == ["heard in training"]
 
 
+@pytest.mark.slow
 def test_false_accepts_tell_heard_words_apart(make_settings, tmp_path, monkeypatch):
     monkeypatch.setattr(rejection, "SOUNDS_PER_KIND", 2)
     monkeypatch.setattr(

@@ -60,6 +60,7 @@ def live(tmp_path) -> Iterator[subprocess.Popen]:
 
 @pytest.mark.parametrize("drawn", [False, True])
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGKILL"])
+@pytest.mark.slow
 def test_the_figure_process_ends_with_the_script(live, tmp_path, end, drawn):
     (figures,) = figure_processes(live.pid)
     if drawn:

@@ -261,6 +261,7 @@ def test_a_log_line_that_does_not_fit_is_taken_back(tiny_disk):
     assert log.read_text() == '{"first": 1}\n'
 
 
+@pytest.mark.slow
 def test_plots_are_drawn_by_another_process(answer, tmp_path, monkeypatch):
     monkeypatch.setattr(visualization, "plot_comparison", None)  # in this one it can't be drawn
     keeper, said = store(tmp_path, plots=True)

@@ -295,6 +295,7 @@ def test_zeros_are_told_with_the_permission_to_look_at(speaker: VirtualMicrophon
         assert live.lines[0].startswith("no digit") and "nothing but zeros" in live.lines[1]
 
 
+@pytest.mark.slow
 def test_a_typed_digit_labels_the_last_answer(speaker: VirtualMicrophone, digits, tmp_path):
     name, clip = next(iter(digits.items()))
     words = [*HANDS_FREE, "--timing", "--live.user", "ann"]

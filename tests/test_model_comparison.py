@@ -131,6 +131,7 @@ def test_only_what_is_missing_is_trained(settings, monkeypatch):
     assert trained[4:] == [(("mlp",), 0)]
 
 
+@pytest.mark.slow
 def test_a_network_that_can_not_be_trained_costs_only_its_row(settings, monkeypatch, capsys):
     import train
 

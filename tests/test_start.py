@@ -69,7 +69,7 @@ def test_files_are_answered_where_pytorch_cannot_be_imported(small_vote_dir, tmp
         timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
-    assert "2 files" in done.stdout and " 0 unreadable" in done.stdout
+    assert "3 files" in done.stdout and " 0 unreadable" in done.stdout
 
 
 def test_without_pytorch_and_onnx_file_one_line_says_what_to_install(small_vote_dir, tmp_path):

