@@ -60,8 +60,6 @@ ONNX_NAME = "vote.onnx"
 STRINGS_NAME = "strings.pt"
 """The file, beside the networks, of the one that hears whole strings of digits."""
 STRINGS_ONNX_NAME = "strings.onnx"
-SMALL_STRINGS_ONNX_NAME = "strings_small.onnx"
-"""The same without the encoder: for the browser's page, and where there is no PyTorch."""
 """The same network for use without PyTorch."""
 PROVIDERS = ("cpu", "cuda", "tensorrt", "coreml", "dml")
 """What ONNX Runtime may compute with: execution providers, of which only the first is sure."""

@@ -108,9 +108,6 @@ def load_network(settings: config.DecisionSettings | None = None) -> OnnxStrings
             print(f"warning: {error}; PyTorch computes instead", file=sys.stderr)
     if installed("torch"):
         return TorchStrings(checkpoint)
-    small = checkpoint.with_name(config.SMALL_STRINGS_ONNX_NAME)
-    if settings.runtime == "auto" and small.is_file():
-        return OnnxStrings(small, settings.provider_names())
     raise config.UserError(
         f"{onnx}: not there; making it (python export_model.py --strings-to {onnx}), and doing "
         "without, need PyTorch: pip install -r requirements.txt"
@@ -125,8 +122,7 @@ def can_load(settings: config.DecisionSettings) -> bool:
         return True
     if settings.runtime == "onnx":
         return False
-    small = settings.runtime == "auto" and (folder / config.SMALL_STRINGS_ONNX_NAME).is_file()
-    return small or ((folder / config.STRINGS_NAME).is_file() and installed("torch"))
+    return (folder / config.STRINGS_NAME).is_file() and installed("torch")
 
 
 def _current(onnx: Path, checkpoint: Path, settings: config.DecisionSettings) -> OnnxStrings | None:

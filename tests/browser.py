@@ -24,8 +24,6 @@ FLAGS = (
 MICROPHONE = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
 PATIENCE_MS = int(1000 * PATIENCE / 2)
 """ms that a busy machine may take for anything on a page."""
-GOES = 3
-"""Times that a microphone's file is played: a browser short of processor time drops sound."""
 SETTLED_MS = 2000
 """ms without a request after which a page has loaded all of its parts."""
 

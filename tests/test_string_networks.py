@@ -1,7 +1,5 @@
 """The network that hears strings: size, checkpoint, ONNX file, and what is refused."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -91,18 +89,15 @@ def test_the_onnx_file_is_used_where_it_is_current(folder, tmp_path, capsys):
     assert "made from another network" in capsys.readouterr().err
 
 
-def test_without_pytorch_the_small_network_answers(folder, small_folder, tmp_path, monkeypatch):
-    for source, name in (
-        (folder / config.STRINGS_NAME, config.STRINGS_NAME),
-        (small_folder / config.STRINGS_ONNX_NAME, config.SMALL_STRINGS_ONNX_NAME),
-    ):
-        shutil.copyfile(source, tmp_path / name)
-    settings = config.DecisionSettings(models_dir=tmp_path)
-    assert isinstance(load_network(settings), TorchStrings)
+def test_without_pytorch_the_onnx_file_answers_or_one_line_says_how(
+    small_folder, tmp_path, monkeypatch
+):
     monkeypatch.setattr(string_networks, "installed", lambda name: name != "torch")
-    assert isinstance(load_network(settings), OnnxStrings)
+    settings = config.DecisionSettings(models_dir=small_folder)
     assert string_networks.can_load(settings)
-    (tmp_path / config.SMALL_STRINGS_ONNX_NAME).unlink()
+    assert isinstance(load_network(settings), OnnxStrings)
+    untrained(tmp_path)
+    settings = config.DecisionSettings(models_dir=tmp_path)
     assert not string_networks.can_load(settings)
     with pytest.raises(config.UserError, match="need PyTorch"):
         load_network(settings)

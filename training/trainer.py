@@ -257,8 +257,9 @@ class Trainer:
         for optimizer, its_state in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(its_state)
         self._new_network().load_state_dict(state["best"])
-        if "stale" in state:  # as earlier versions called it
-            state["epochs_without_improvement"] = state["stale"]
+        for name, earlier in (("epochs_without_improvement", "stale"), ("best_error", "best_loss")):
+            if earlier in state:  # as earlier versions called it
+                state[name] = state[earlier]
         for value in ("best", "best_error", "epoch", "epochs_without_improvement", "history"):
             setattr(self, value, state[value])
         if [line["epoch"] for line in self.history] != list(range(1, self.epoch + 1)):

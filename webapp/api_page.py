@@ -11,7 +11,7 @@ EXAMPLES = {
         "Python": """import requests
 
 with open("docs/seven.wav", "rb") as file:
-    answer = requests.post("{base}/v1/recognize", files={{"file": file}}, timeout=120)
+    answer = requests.post("{base}/v1/recognize", files={{"file": file}}, timeout=30)
 print(answer.json()["digit"])""",
         "JavaScript": """const form = new FormData();
 form.append("file", file);  // a File or Blob, as from an <input type="file">
@@ -48,7 +48,7 @@ console.log((await answer.json()).digits);""",
         "curl": "curl {base}/v1/models",
         "Python": """import requests
 
-print(requests.get("{base}/v1/models", timeout=120).json()["models"])""",
+print(requests.get("{base}/v1/models", timeout=30).json()["models"])""",
         "JavaScript": """const answer = await fetch("{base}/v1/models");
 console.log((await answer.json()).models);""",
     },
@@ -56,7 +56,7 @@ console.log((await answer.json()).models);""",
         "curl": "curl {base}/healthz",
         "Python": """import requests
 
-print(requests.get("{base}/healthz", timeout=120).json()["status"])""",
+print(requests.get("{base}/healthz", timeout=30).json()["status"])""",
         "JavaScript": """const answer = await fetch("{base}/healthz");
 console.log((await answer.json()).status);""",
     },
