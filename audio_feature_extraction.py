@@ -47,6 +47,8 @@ AMIN = 1e-10
 """Smallest power told apart from silence; librosa's default too."""
 LEVEL_FRAME_S = 0.025
 """s. Frames over which the level of a clip is judged."""
+TOGETHER = 10
+"""Clips that go through a network at all tempos at once."""
 
 
 def fit_duration(waveform: np.ndarray, length: int) -> np.ndarray:
@@ -261,6 +263,14 @@ class FrontEnd(nn.Module):
 def mean_logits(network: nn.Module, augmented: list[Tensor]) -> Tensor:
     """Logits, float32 (batch, classes), averaged over test-time augmentation.
 
-    `augmented` comes from :meth:`FrontEnd.tempo_augmented`.
+    `augmented` comes from :meth:`FrontEnd.tempo_augmented`. Few clips go through the network at all
+    tempos together; many at one after the other, which then stays in the processor's caches.
     """
+    if len(augmented[0]) <= TOGETHER:
+        return mean_logits_together(network, augmented)
     return torch.stack([network(features) for features in augmented]).mean(dim=0)
+
+
+def mean_logits_together(network: nn.Module, augmented: list[Tensor]) -> Tensor:
+    """The same for any batch, whatever its size, as an exported graph needs it."""
+    return network(torch.cat(augmented)).unflatten(0, (len(augmented), -1)).mean(dim=0)

@@ -20,7 +20,7 @@ import speech_encoder
 import utils
 from audio_feature_extraction import whisper_log_mel
 from recognition.checkpoint import Checkpoint, load_checkpoint
-from recognition.onnx_export import LICENCE, OPSET, quantized, quiet
+from recognition.onnx_export import LICENCE, OPSET, quantized, quiet, tidied
 from recognition.onnx_predictor import OPEN, SEAL, file_digest, sealed
 from recognition.string_networks import INPUTS, OUTPUTS, VERSION
 from recognition.string_windows import OFFLINE
@@ -154,13 +154,7 @@ def exported(checkpoint: Checkpoint) -> Any:
             output_names=OUTPUTS,
             dynamic_shapes={"samples": {1: torch.export.Dim("samples")}},
         )
-    model = program.model_proto
-    del model.graph.value_info[:]
-    for part in (model.graph, *model.functions):
-        for node in part.node:
-            del node.metadata_props[:]
-            node.doc_string = ""
-    return model
+    return tidied(program.model_proto)
 
 
 def with_metadata(model: Any, checkpoint: Checkpoint, precision: str, made_from: str) -> bytes:

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 import config
 import speech_encoder
-from audio_feature_extraction import LEVEL_FRAME_S, FrontEnd, mean_logits, warp, whisper_log_mel
+from audio_feature_extraction import (
+    LEVEL_FRAME_S,
+    FrontEnd,
+    mean_logits_together,
+    warp,
+    whisper_log_mel,
+)
 from models.oh import fold_oh
 from recognition.checkpoint import Checkpoint
 from recognition.prediction import LEAST_POSTERIOR, widest_audio
@@ -71,8 +77,43 @@ class LevelAndLength(nn.Module):
         return torch.where(lengths > self.window, loudest, -before)
 
 
+class GraphPower(nn.Module):
+    """Power spectrogram by two matrices, half as large as those of the plain Fourier sums.
+
+    A Hann window is the same from both ends, and so are cosines; sines are negated. So samples
+    equally far from a frame's middle are added for the ones and subtracted for the others. The
+    first sample has the weight zero.
+
+    Input: float32 (batch, samples). Output: float32 (batch, n_fft // 2 + 1, frames).
+    """
+
+    def __init__(self, window: Tensor, hop_length: int) -> None:
+        super().__init__()
+        self.length, self.hop, self.half = len(window), hop_length, len(window) // 2
+        places, bins = torch.arange(1, self.half + 1), torch.arange(self.half + 1)
+        angles = 2 * math.pi / self.length * torch.outer(places, bins).double()
+        weights = window[1 : self.half + 1].double().unsqueeze(1)
+        weights[-1] /= 2  # the middle is its own partner
+        self.register_buffer("cosines", (angles.cos() * weights).float())
+        self.register_buffer("sines", (angles.sin() * weights).float())
+
+    def forward(self, clips: Tensor) -> Tensor:
+        frames = self.framed(clips)
+        first, last = frames[:, :, 1 : self.half + 1], frames[:, :, self.half : self.length].flip(2)
+        real, imaginary = (first + last) @ self.cosines, (first - last) @ self.sines
+        return (real.square() + imaginary.square()).transpose(1, 2)
+
+    def framed(self, clips: Tensor) -> Tensor:
+        """Frames (batch, frames, n_fft and more) of clips with zeros around them."""
+        count = clips.shape[1] // self.hop + 1
+        rows = -(-self.length // self.hop)
+        room = (count + rows - 1) * self.hop - clips.shape[1] - self.half
+        blocks = F.pad(clips, (self.half, room)).unflatten(1, (-1, self.hop))
+        return torch.cat([blocks[:, row : row + count] for row in range(rows)], dim=2)
+
+
 class GraphFrontEnd(nn.Module):
-    """A front end without Fourier transform or interpolation: convolution and matrices.
+    """A front end without Fourier transform or interpolation: matrices.
 
     Input: float32 (batch, samples). Output: features at each tempo, as ``tempo_augmented`` gives.
     """
@@ -80,11 +121,7 @@ class GraphFrontEnd(nn.Module):
     def __init__(self, front_end: FrontEnd, samples: int) -> None:
         super().__init__()
         self.front_end, self.settings = front_end, front_end.settings
-        length, bins = self.settings.n_fft, self.settings.n_fft // 2 + 1
-        angles = 2 * math.pi / length * torch.outer(torch.arange(bins), torch.arange(length))
-        waves = torch.cat([angles.double().cos(), angles.double().sin()])
-        window = front_end.spectrogram.window
-        self.register_buffer("kernels", (waves * window).float().unsqueeze(1))
+        self.power = GraphPower(front_end.spectrogram.window, self.settings.hop_length)
         frames = samples // self.settings.hop_length + 1
         same, one = torch.eye(frames).unsqueeze(0), torch.ones(1, 1)
         tempos = [warp(same, one, tempo * one)[0] for tempo in self.settings.tempos]
@@ -96,10 +133,7 @@ class GraphFrontEnd(nn.Module):
             self.encoder = GraphEncoder(encoder, frames // 2)
 
     def forward(self, clips: Tensor) -> list[Tensor]:
-        padded = F.pad(clips.unsqueeze(1), (self.settings.n_fft // 2,) * 2)
-        spectrum = F.conv1d(padded, self.kernels, stride=self.settings.hop_length)
-        real, imaginary = spectrum.square().chunk(2, dim=1)
-        bands = self.front_end.bands(real + imaginary)
+        bands = self.front_end.bands(self.power(clips))
         return [
             self.features(bands if tempo == 1 else bands @ self.tempos[number])
             for number, tempo in enumerate(self.settings.tempos)
@@ -189,7 +223,7 @@ class VoteGraph(nn.Module):
             whole = torch.full_like(lengths, self.audio.clip_samples)
             features[way] = front_end(clips if way[0] == self.audio else own(clips, whole))
         outputs = [
-            mean_logits(network, features[way])
+            mean_logits_together(network, features[way])
             for way, network in zip(self.ways, self.networks, strict=True)
         ]
         logits = [torch.where(oh, fold_oh(item, True), fold_oh(item, False)) for item in outputs]

@@ -1,5 +1,6 @@
 """The vote in one ONNX file, computed by ONNX Runtime, against PyTorch; and files that are bad."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -8,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_vote import RATE, encoder_of, padded, sounds
 
 import config
 import export_model
+from audio_feature_extraction import FrontEnd
 from recognition import onnx_export, runtime
 from recognition.onnx_predictor import OPEN, OnnxPredictor, UnusableFile, sealed
 from recognition.prediction import VotingPredictor
 from recognition.predictor import Predictor
 from recognition.recognizer import Recognizer
+from recognition.vote_graph import GraphPower
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -60,6 +64,27 @@ def test_int8_is_smaller_and_nearly_the_same(folder):
     assert small.stat().st_size < 0.6 * large.stat().st_size
     apart = differences(OnnxPredictor(small), OnnxPredictor(large), sounds())
     assert 0 < np.median(apart) < 0.05
+
+
+def test_gelu_is_computed_in_one_step(folder, tmp_path):
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(folder / "vote.onnx", options, ["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+    used = {node.op_type for node in nodes}
+    assert "Gelu" in used
+    assert "Erf" not in used
+
+
+@pytest.mark.parametrize("n_fft", [512, 400])
+def test_the_graphs_power_spectrogram_is_the_front_ends(n_fft):
+    features = dataclasses.replace(config.FeaturesSettings(), n_fft=n_fft, hop_length=160)
+    front_end = FrontEnd(features, RATE)
+    clips = torch.from_numpy(np.stack([padded([clip])[0][0, :5000] for clip in sounds()[3:8]]))
+    wanted = front_end.power(clips)
+    graphs = GraphPower(front_end.spectrogram.window, features.hop_length)(clips)
+    assert graphs.shape == wanted.shape
+    assert (graphs - wanted).abs().max() < 1e-5 * wanted.max()
 
 
 def test_an_answer_does_not_depend_on_what_else_is_asked(folder):
