@@ -140,7 +140,7 @@ def quick(train_settings: TrainSettings) -> TrainSettings:
         ),
         training=dataclasses.replace(
             train_settings.training,
-            epochs=min(4, train_settings.training.epochs),
+            epochs=min(3, train_settings.training.epochs),
             views=min(1, train_settings.training.views),
             encoder_views=1,
         ),
