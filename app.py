@@ -59,7 +59,7 @@ def run(settings: ServerSettings) -> int:
 
 
 def listening_socket(settings: ServerSettings) -> socket.socket:
-    """The socket to listen on.
+    """The socket to listen on. What is sent leaves at once: asyncio sees to that only for its own.
 
     Raises
     ------
@@ -67,12 +67,14 @@ def listening_socket(settings: ServerSettings) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        made = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         raise config.UserError(
             f"can't listen on {settings.host}, port {settings.port}: {error.strerror or error}; "
             "another one is taken with --port"
         ) from None
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # who connects inherits it
+    return made
 
 
 def load_networks(service: RecognitionService) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import socket
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from app_server import ROOT, SEVEN
 from conftest import zip_bytes
 from tone_strings import RATE, ToneNetwork, tones
 
+import app
 import audio_io
 import config
 from recognition.digit_strings import StringRecognizer
@@ -215,3 +217,11 @@ def test_gradio_makes_no_stub_files_when_the_app_imports_it():
     assert done.returncode == 0, done.stderr
     stubs, place = done.stdout.split(" ", 1)
     assert stubs == "[]" and place.strip().endswith("audio.py")
+
+
+def test_an_answer_never_waits_for_the_rest_of_a_packet():
+    with app.listening_socket(ServerSettings(port=0)) as listening:
+        with socket.create_connection(listening.getsockname()):
+            accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
