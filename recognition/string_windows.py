@@ -35,7 +35,7 @@ class Pace:
 
 
 OFFLINE = Pace(window=8.0, hop=6.0, ahead=1.0)
-LIVE = Pace(window=2.8, hop=0.16, ahead=0.24)
+LIVE = Pace(window=2.8, hop=0.16, ahead=0.4)
 
 
 class FrameNetwork(Protocol):
