@@ -7,7 +7,6 @@ cuts a stream into such windows. Batches have one window.
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from recognition.onnx_export import LICENCE, OPSET, quantized, quiet, tidied
 from recognition.onnx_predictor import OPEN, SEAL, file_digest, sealed
 from recognition.string_networks import INPUTS, OUTPUTS, VERSION
 from recognition.string_windows import OFFLINE
-from recognition.vote_graph import GraphEncoder, LevelAndLength, three_frames
+from recognition.vote_graph import GraphEncoder, GraphPower, LevelAndLength, three_frames
 
 LONGEST = round(OFFLINE.window / 0.02)
 """Positions of the encoder, 20 ms each, that the longest window needs."""
@@ -94,11 +93,7 @@ class StringsGraph(nn.Module):
         self.network.lstm = GraphLstm(self.network.lstm)
         self.settings = self.front_end.settings
         self.level, self.temperature = LevelAndLength(checkpoint.audio), checkpoint.temperature
-        length, bins = self.settings.n_fft, self.settings.n_fft // 2 + 1
-        angles = 2 * math.pi / length * torch.outer(torch.arange(bins), torch.arange(length))
-        waves = torch.cat([angles.double().cos(), angles.double().sin()])
-        kernels = (waves * self.front_end.spectrogram.window).float().unsqueeze(1)
-        self.register_buffer("kernels", kernels)
+        self.power = GraphPower(self.front_end.spectrogram.window, self.settings.hop_length)
         self.encoder: AnyLengthEncoder | None = None
         if self.settings.kind == "encoder":
             path = config.program_path(config.ENCODER_FILE)
@@ -108,10 +103,7 @@ class StringsGraph(nn.Module):
     def forward(self, samples: Tensor) -> Tensor:
         lengths = torch.full((1, 1), samples.shape[1], dtype=torch.int64)
         leveled = samples * self.level.gain(samples, lengths)
-        padded = F.pad(leveled.unsqueeze(1), (self.settings.n_fft // 2,) * 2)
-        spectrum = F.conv1d(padded, self.kernels, stride=self.settings.hop_length)
-        real, imaginary = spectrum.square().chunk(2, dim=1)
-        bands = self.front_end.bands(real + imaginary)
+        bands = self.front_end.bands(self.power(leveled))
         logits = self.network(self.features(bands))
         return (logits / self.temperature).softmax(dim=2)
 
