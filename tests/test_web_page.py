@@ -225,6 +225,50 @@ def test_the_microphone_hears_ten_digits(page_folder, fsdd_archive_path, tmp_pat
     assert subsequence(said, list("0123456789")) >= 9
 
 
+@pytest.fixture(scope="session")
+def strings_page(page_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page with the network that hears whole strings."""
+    pytest.importorskip("onnxscript", reason="the exporter needs it")
+    from recognition.strings_export import write_strings
+
+    checkpoint = ROOT / "saved_models" / config.STRINGS_NAME
+    if not checkpoint.is_file():
+        pytest.skip("no trained network of strings")
+
+    def build_page(folder: Path) -> None:
+        write_strings(folder / "strings.onnx", checkpoint)
+        done = build("--strings", folder / "strings.onnx", "--to", folder / "dist")
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "strings-page", build_page) / "dist"
+
+
+@pytest.mark.slow
+def test_several_digits_in_one_breath(strings_page, tmp_path):
+    number = ROOT / "docs" / "number.wav"
+    waveform, _ = audio_io.read_audio(number, RATE)
+    heard = np.concatenate(
+        [np.zeros(3 * RATE, np.float32), waveform, np.zeros(3 * RATE, np.float32)]
+    )
+    heard += np.random.default_rng(0).normal(0, 1e-3, len(heard)).astype(np.float32)
+    audio_io.write_audio(tmp_path / "said.wav", heard, RATE)
+    flags = microphone(tmp_path / "said.wav")
+    with served(strings_page) as server, opened(server.address, flags) as tab:
+        tab.evaluate("async () => { await navigator.serviceWorker.ready; }")
+        tab.get_by_label("Several digits in one breath").check()
+        tab.get_by_label("Open a recording").set_input_files(number)
+        tab.locator("#digit").filter(has_text="4271905").wait_for(timeout=60_000)
+        assert re.fullmatch(r"\d+ % sure", tab.locator("#sure").inner_text())
+        assert sum(size for _, size in server.sent) <= MAX_BYTES
+        tab.get_by_role("button", name="Clear").click()
+        tab.get_by_role("button", name="Start listening").click()
+        tab.locator("#digits").filter(has_text="5").wait_for(timeout=60_000)
+        said = tab.locator("#digits").inner_text().split()
+        tab.screenshot(path=picture("strings"), full_page=True, timeout=120_000)
+    print("heard:", *said)
+    assert subsequence(list("".join(said)), list("4271905")) >= 6
+
+
 def subsequence(one: list, other: list) -> int:
     """Length of the longest common subsequence."""
     lengths = np.zeros((len(one) + 1, len(other) + 1), int)

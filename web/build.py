@@ -2,11 +2,13 @@
 
     python web/build.py
     python web/build.py --model vote.onnx
+    python export_model.py --strings-to saved_models/strings.onnx && python web/build.py
     python -m http.server --directory web/dist
 
 It takes npm, which fetches the two packages that package-lock.json names. The page is plain files:
-any file server will do. The model is what export_model.py writes; without --model,
-saved_models/student.onnx, or else saved_models/vote.onnx.
+any file server will do. The models are what export_model.py writes; without --model,
+saved_models/student.onnx, or else saved_models/vote.onnx. With a network of strings (--strings, or
+saved_models/strings.onnx) the page also hears several digits in one breath.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SAVED_MODELS = HERE.parent / "saved_models"
+STRINGS = SAVED_MODELS / "strings.onnx"
 MODELS = (SAVED_MODELS / "student.onnx", SAVED_MODELS / "vote.onnx")
 """The models that are looked for, the first choice first."""
 PACKAGES = {
@@ -41,8 +44,8 @@ class BuildError(Exception):
     """Something a user can mend, in one line."""
 
 
-def described(path: Path) -> dict:
-    """What the page must know of a model.
+def described(path: Path, strings: Path | None) -> dict:
+    """What the page must know of a model, and of the network of strings beside it.
 
     Raises
     ------
@@ -51,9 +54,12 @@ def described(path: Path) -> dict:
     sys.path.insert(0, str(HERE.parent))
     import config
     from recognition.onnx_predictor import OnnxPredictor
+    from recognition.string_networks import OnnxStrings
 
     try:
         predictor = OnnxPredictor(path)
+        if strings is not None and OnnxStrings(strings).rate != predictor.audio.sample_rate:
+            raise BuildError(f"{strings}: not for {predictor.audio.sample_rate} Hz, as {path} is")
     except config.UserError as error:
         raise BuildError(str(error)) from None
     rate = predictor.audio.sample_rate
@@ -61,6 +67,7 @@ def described(path: Path) -> dict:
         raise BuildError(f"{path}: a model for {rate} Hz; the page cleans sound of {RATES} Hz")
     size = f"{path.stat().st_size / 1e6:.1f} MB"
     return {
+        "strings": strings is not None,
         "labels": predictor.metadata["labels"],
         "sample_rate": rate,
         "threshold": predictor.threshold,
@@ -85,9 +92,9 @@ def packed(path: Path) -> bytes:
     return gzip.compress(path.read_bytes(), mtime=0)
 
 
-def build(model: Path, target: Path) -> None:
+def build(model: Path, strings: Path | None, target: Path) -> None:
     """Put the page together in `target`, which is replaced as a whole."""
-    about, packages = described(model), install()
+    about, packages = described(model, strings), install()
     with tempfile.TemporaryDirectory(dir=HERE) as temporary:
         page = Path(temporary, "dist")
         shutil.copytree(HERE / "src", page)
@@ -95,6 +102,8 @@ def build(model: Path, target: Path) -> None:
             path = packages / source
             (page / name).write_bytes(packed(path) if name.endswith(".gz") else path.read_bytes())
         (page / "model.onnx.gz").write_bytes(packed(model))
+        if strings is not None:
+            (page / "strings.onnx.gz").write_bytes(packed(strings))
         (page / "model.json").write_text(json.dumps(about), encoding="utf-8")
         keep_offline(page)
         if target.exists():
@@ -118,11 +127,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, help="ONNX file of export_model.py")
+    parser.add_argument("--strings", type=Path, help="the same, of the network that hears strings")
     parser.add_argument("--to", type=Path, default=HERE / "dist", help="folder of the page")
     options = parser.parse_args()
     model = options.model or next((path for path in MODELS if path.is_file()), MODELS[-1])
+    strings = options.strings or (STRINGS if STRINGS.is_file() else None)
     try:
-        build(model, options.to)
+        build(model, strings, options.to)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

@@ -5,7 +5,6 @@ const $ = (id) => document.getElementById(id), percent = (x) => `${(100 * x).toF
 const say = (text) => ($("status").textContent = text), decibels = (x) => 10 * Math.log10(x + 1e-9);
 const canvas = $("spectrogram"), picture = canvas.getContext("2d", { willReadFrequently: true });
 picture.globalCompositeOperation = "copy";
-
 /** Power spectra as columns, each so many pixels wide, pushed in from the right. */
 function paint(rows, width = 2) {
   const column = picture.createImageData(1, canvas.height);
@@ -31,26 +30,22 @@ function show({ digit, best, confidence, posteriors, span, cleaning, network }, 
   if (digit !== null) $("digits").textContent += `${digit} `;
   say(`${source}: cleaned in ${cleaning.toFixed(1)} ms, recognised in ${network.toFixed(1)} ms`);
 }
-
-const { about, rate, decode, recognize, segmentsOf } = await load().catch((error) => {
-  say(`can't start: ${error.message}`);
-  throw error;
-});
-
+const { about, rate, decode, recognize, recognizeString, segmentsOf } = await load().catch(
+  (error) => { throw (say(`can't start: ${error.message}`), error); });
+const fluent = $("fluent"), hear = (sound) => (fluent.checked ? recognizeString : recognize)(sound);
 async function open(files) {
   for (const file of files) {
     try {
       const sound = await decode(await file.arrayBuffer()), rows = spectra(sound, rate);
       picture.clearRect(0, 0, canvas.width, canvas.height);
       paint(rows, Math.max(1, Math.floor(canvas.width / rows.length)));
-      show(await recognize(sound), file.name);
+      show(await hear(sound), file.name);
     } catch (error) {
       const known = error.name !== "EncodingError" && error.message;
       say(`${file.name}: ${known || "not sound that this browser can read"}`);
     }
   }
 }
-
 /** Listens until stopped; a word is answered 0.24 s after its end. Returns what stops it. */
 async function listen() {
   const raw = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
@@ -69,17 +64,18 @@ async function listen() {
     if (columns > 0) paint(spectra(undrawn, rate, columns));
     undrawn = undrawn.slice(Math.max(0, columns) * hop);
     if (fresh.length) $("level").value = decibels(power(fresh));
-    const seconds = heard.length / rate, [word, next] = segmentsOf(heard);
-    if (word && (next || seconds - word[1] >= 0.16 || seconds > 3)) {
+    const seconds = heard.length / rate, all = segmentsOf(heard), string = fluent.checked && all[0];
+    const [pause, limit] = string ? [0.6, 12] : [0.16, 3];
+    const [word, next] = string ? [[0, all.at(-1)[1]]] : all;
+    if (word && (next || seconds - word[1] >= pause || seconds > limit)) {
       const end = Math.round((next ? next[0] : seconds) * rate), sound = heard.slice(0, end);
       heard = heard.slice(Math.round(word[1] * rate));
-      show(await recognize(sound), "microphone");
-    } else if (seconds > 3) heard = heard.slice(-rate);
+      show(await hear(sound), "microphone");
+    } else if (seconds > limit) heard = heard.slice(-rate);
   }, 100);
   const close = () => (context.close(), stream.getTracks().forEach((track) => track.stop()));
   return () => void close(clearInterval(timer));
 }
-
 let stop = null;
 $("listen").addEventListener("click", async () => {
   const refused = (error) => void say(`no microphone: ${error.message}`);
@@ -91,7 +87,8 @@ $("file").addEventListener("change", () => open($("file").files));
 $("clear").addEventListener("click", () => ($("digits").textContent = ""));
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => (event.preventDefault(), open(event.dataTransfer.files)));
-$("listen").disabled = $("file").disabled = false;
+$("listen").disabled = $("file").disabled = fluent.disabled = false;
+fluent.parentElement.hidden = !about.strings;
 $("model").textContent = about.description;
 say(`ready after ${(performance.now() / 1000).toFixed(2)} s`);
 navigator.serviceWorker?.register("service-worker.js");

@@ -2,9 +2,7 @@
 const NAME = `spoken-digits-${VERSION}`;
 const stale = (name) => name.startsWith("spoken-digits-") && name !== NAME;
 const removeStale = (names) => Promise.all(names.filter(stale).map((name) => caches.delete(name)));
-
 const keep = () => caches.open(NAME).then((cache) => cache.addAll(FILES)).then(() => skipWaiting());
-
 addEventListener("install", (event) => event.waitUntil(keep()));
 addEventListener("activate", (event) => event.waitUntil(caches.keys().then(removeStale)));
 addEventListener("fetch", (event) => event.respondWith(

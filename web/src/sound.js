@@ -1,5 +1,4 @@
-// What a recording goes through before the network: the same steps, and the same numbers, as
-// soxr, audio_cleaning.py and audio/ have. Sound is mono, Float32Array, in [-1, 1].
+// The way of a sound, Float32Array in [-1, 1]: soxr's, audio_cleaning.py's and audio/'s numbers.
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const mean = (values) => sum(values) / values.length;
 const between = (low, value, high) => Math.min(high, Math.max(low, value));
@@ -14,13 +13,11 @@ function percentile(values, percent) {
   const low = Math.floor(place), above = sorted[low + 1] ?? sorted[low];
   return sorted[low] + (above - sorted[low]) * (place - low);
 }
-
 export function joined(parts) {
   const whole = new Float32Array(sum(parts.map((part) => part.length)));
   parts.reduce((place, part) => (whole.set(part, place), place + part.length), 0);
   return whole;
 }
-
 /** Brings a stream, block by block, to another rate: a windowed sinc with the edges of soxr's. */
 export function resampler(from, to) {
   const divisor = (a, b) => (b ? divisor(b, a % b) : a), unit = divisor(from, to);
@@ -45,13 +42,11 @@ export function resampler(from, to) {
     return Float32Array.from(output);
   };
 }
-
 export function resample(sound, from, to) {
   if (from === to) return sound;
   const padded = joined([sound, new Float32Array(Math.ceil(100 * Math.max(1, from / to)))]);
   return resampler(from, to)(padded).slice(0, Math.round((sound.length * to) / from));
 }
-
 /** Without mean and rumble: a fourth-order Butterworth high-pass at 70 Hz, forth and back. */
 function highPass(sound, rate) {
   const average = mean(sound), last = sound.length - 1, ratio = Math.tan((Math.PI * 70) / rate);
@@ -74,7 +69,6 @@ function highPass(sound, rate) {
   }
   return Float32Array.from(values.subarray(padding, padding + sound.length));
 }
-
 const tables = {};
 /** Fourier transform (Stockham), in place, of arrays whose length is a power of two. */
 function fft(re, im) {
@@ -94,7 +88,6 @@ function fft(re, im) {
   }
   return [re, im];
 }
-
 /** Transforms [re, im] of windowed sound, `hop` samples apart; zeros lie around it. */
 function frames(sound, window, hop, start, count) {
   const padded = new Float32Array(window.length + (count - 1) * hop);
@@ -104,7 +97,6 @@ function frames(sound, window, hop, start, count) {
     return fft(re, new Float64Array(re.length));
   });
 }
-
 /** Power spectra 10 ms apart; of a whole recording, or of so many frames from its start on. */
 export function spectra(sound, rate, count) {
   const hop = rate / 100, size = 0.032 * rate, window = hann(size, size - 1);
@@ -112,7 +104,6 @@ export function spectra(sound, rate, count) {
   return frames(sound, window, hop, start, count || all).map(([re, im]) =>
     floats(size / 2 + 1, (i) => re[i] ** 2 + im[i] ** 2));
 }
-
 /** dB by which each 10 ms stands out of the noise of its bands. */
 function activity(sound, rate) {
   const edges = [80, 250, 450, 700, 1000, 1400, 1900, 2500, 3200, 4000, 5500, 8000]; // Hz
@@ -127,7 +118,6 @@ function activity(sound, rate) {
     Math.max(least, percentile(smooth.map((row) => row[band]), 15)));
   return smooth.map((row) => 10 * Math.log10(mean(row.map((x, band) => x / floor[band])) + 1e-12));
 }
-
 /** What is found in each 20 ms. */
 const frames20ms = (sound, rate, found) => list(Math.floor((50 * sound.length) / rate), (i) =>
   found(sound.subarray((i * rate) / 50, ((i + 1) * rate) / 50)));
@@ -139,7 +129,6 @@ const merged = (spans, gap) => spans.reduce((all, [start, end]) => {
 /** [first, past the last] of each run of levels above a limit. */
 const runs = (levels, limit) =>
   merged(levels.flatMap((level, i) => (level > limit ? [[i, i + 1]] : [])), 0);
-
 /** Start and end, s, of each stretch of speech: energy, duration and WebRTC's detector agree. */
 function findSpeech(sound, rate, isVoice) {
   const seconds = sound.length / rate, powers = frames20ms(sound, rate, power);
@@ -160,7 +149,6 @@ function findSpeech(sound, rate, isVoice) {
   const padded = stretches.map(([a, b]) => [a / 100 - edge - 0.06, b / 100 + edge + 0.08]);
   return merged(padded, 0).map(([a, b]) => [Math.max(0, a), Math.min(seconds, b)]);
 }
-
 /** Turns steady noise down by 60 %: spectral gating, the noise learned beside the speech. */
 function spectralGate(sound, noise, rate) {
   const size = 0.032 * rate, hop = size / 4, padding = 8.5 * size, window = hann(size, size);
@@ -188,14 +176,12 @@ function spectralGate(sound, noise, rate) {
   });
   return sound.map((_, i) => output[padding + i] / 1.5); // four squared windows add to 1.5
 }
-
 /** Averages over triangles that reach so far; zeros lie around. */
 const smoothed = (values, reach) => values.map((_, i) => {
   let total = 0;
   for (let k = -reach; k <= reach; k++) total += (values[i + k] ?? 0) * (reach + 1 - Math.abs(k));
   return total / (reach + 1) ** 2;
 });
-
 /** The word to recognise and where it was; without speech, no span. */
 export function clean(sound, rate, isVoice) {
   const passed = highPass(sound, rate), segments = findSpeech(passed, rate, isVoice);
