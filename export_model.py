@@ -247,8 +247,8 @@ def export_strings(settings: ExportSettings, target: Path) -> None:
     """Write the network that hears whole strings to `target` and say what came of it."""
     folder = config.program_path(settings.decision.models_dir)
     path = folder if folder.suffix == ".pt" else folder / config.STRINGS_NAME
-    write_strings(target, path, settings.precision)
-    print(f"{target}: strings of digits, {settings.precision}, {megabytes(target)}")
+    precision = write_strings(target, path, settings.precision)
+    print(f"{target}: strings of digits, {precision}, {megabytes(target)}")
 
 
 def run(settings: ExportSettings) -> int:

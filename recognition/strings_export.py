@@ -115,8 +115,10 @@ class StringsGraph(nn.Module):
         return self.front_end.normalize(frames)
 
 
-def write_strings(target: Path, checkpoint_path: Path, precision: str = "int8") -> None:
+def write_strings(target: Path, checkpoint_path: Path, precision: str = "int8") -> str:
     """Write the ONNX file of a checkpoint, with its encoder, if it has one, in int8 or float32.
+
+    Returns the precision of what was written: without encoder it is always float32.
 
     Raises
     ------
@@ -131,6 +133,7 @@ def write_strings(target: Path, checkpoint_path: Path, precision: str = "int8") 
     content = with_metadata(model, checkpoint, precision, file_digest(checkpoint_path))
     with utils.atomic_path(target) as temporary:
         temporary.write_bytes(content)
+    return precision
 
 
 def exported(checkpoint: Checkpoint) -> Any:

@@ -247,9 +247,7 @@ def strings_page(page_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_several_digits_in_one_breath(strings_page, tmp_path):
     number = ROOT / "docs" / "number.wav"
     waveform, _ = audio_io.read_audio(number, RATE)
-    heard = np.concatenate(
-        [np.zeros(3 * RATE, np.float32), waveform, np.zeros(3 * RATE, np.float32)]
-    )
+    heard = np.pad(waveform, 3 * RATE)
     heard += np.random.default_rng(0).normal(0, 1e-3, len(heard)).astype(np.float32)
     audio_io.write_audio(tmp_path / "said.wav", heard, RATE)
     flags = microphone(tmp_path / "said.wav")

@@ -46,7 +46,7 @@ async function open(files) {
     }
   }
 }
-/** Listens until stopped; a word is answered 0.24 s after its end. Returns what stops it. */
+/** Listens until stopped; a word is answered after 0.24 s, a string after 0.6. Returns its end. */
 async function listen() {
   const raw = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   const stream = await navigator.mediaDevices.getUserMedia({ audio: raw });

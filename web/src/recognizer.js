@@ -2,7 +2,7 @@
 import * as ort from "./ort.wasm.bundle.min.mjs";
 import fvad from "./fvad.js";
 import { clean, resample } from "./sound.js";
-/** A file of this page; unpacked, where the server has not done so. */
+/** A file of this page, kept or fetched; unpacked, where the server has not done so. */
 async function fetched(name) {
   const response = (await self.caches?.match(name)) ?? (await fetch(name));
   const { ok, status, body, headers } = response;
