@@ -13,6 +13,13 @@ table can't hold as a file: address; both name the same file. Stopped half way, 
 goes on where it was; files that have changed since are answered anew.
 
 With --strings the columns are path, digits, confidence, starts, ends, error and remarks.
+
+    python batch_inference.py s3://calls/2026/ --output s3://answers/2026/ --engine ray
+    python batch_inference.py --manifest calls.csv --output answers/ --engine ray --ray-address auto
+
+For millions of recordings: Ray (pip install -r requirements-ray.txt) spreads the work over the
+cores of this machine or of a cluster and writes a folder of Parquet parts. The same command goes on
+where it was stopped and answers what is new. docs/bulk.md says more.
 """
 
 from __future__ import annotations
@@ -24,10 +31,10 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Literal, TextIO
 
 import tyro
 
@@ -41,10 +48,12 @@ from recognition.answer_table import (
     STRING_COLUMNS,
     CsvDialect,
     Row,
-    string_row,
+    Tally,
     write_table,
 )
+from recognition.file_lists import find_files, manifest_paths, stamp
 from recognition.file_workers import FileWorkers, Source
+from recognition.object_stores import address_of
 
 CHUNK = 64
 """Files read, answered and put on disk together: more fall out of the processor's cache."""
@@ -57,15 +66,21 @@ class BatchSettings:
     """What to recognise and where to write it."""
 
     paths: tyro.conf.Positional[tuple[Path, ...]]
-    """Sound files and folders with sound files."""
+    """Sound files and folders with sound files; with --engine ray also addresses like s3://."""
     output: Path
-    """The table: a name that ends in .csv, .jsonl or .parquet."""
+    """The table: a name that ends in .csv, .jsonl or .parquet; of --engine ray a folder."""
+    manifest: Path | None = None
+    """A CSV or Parquet file whose column "path" names recordings."""
+    engine: Literal["local", "ray"] = "local"
+    """local: processes of this machine; ray: Ray, here or on a cluster, writes Parquet parts."""
+    ray_address: str = ""
+    """A running Ray cluster: host:port, or auto for this machine's; by default one is started."""
     clean: bool = True
     """High-pass, trim to the speech and so on; --no-clean for clips that are trimmed already."""
     strings: bool = False
-    """Hear whole strings of digits, in one process."""
+    """Hear whole strings of digits; in one process, unless --engine ray."""
     workers: int = 0
-    """Processes that read, clean and answer; 0 is one for each core."""
+    """Processes that read, clean and answer; 0 is one for each core (ray: of the cluster)."""
     file_seconds: float = 60.0
     """s. A file that takes longer is given up, and its row says so."""
     csv_dialect: CsvDialect = "plain"
@@ -81,16 +96,31 @@ class BatchSettings:
     """What is asked of a string of digits (--strings)."""
 
     def __post_init__(self) -> None:
-        if not self.paths:
+        if not self.paths and self.manifest is None:
             raise config.UserError("no files: name sound files or folders")
-        if self.output.suffix.lower() not in FORMATS:
-            raise config.UserError(
-                f"{self.output}: the table's name must end in .csv, .jsonl or .parquet"
-            )
+        self._check_engine()
         if self.workers < 0:
             raise config.UserError(f"workers is {self.workers}: use 0 or more")
         if not 0.1 <= self.file_seconds <= 86_400:
             raise config.UserError(f"file-seconds is {self.file_seconds:g}: use 0.1 to 86400")
+
+    def _check_engine(self) -> None:
+        suffix = self.output.suffix.lower()
+        if self.engine == "ray":
+            if suffix in (".csv", ".jsonl"):
+                raise config.UserError(f"{self.output}: --engine ray writes a folder of Parquet")
+            if Path("-") in self.paths:
+                raise config.UserError("standard input: --engine ray can't read it")
+            return
+        if self.ray_address:
+            raise config.UserError("--ray-address needs --engine ray")
+        for path in (*self.paths, self.output):
+            if address := address_of(path):
+                raise config.UserError(f"{address}: object stores need --engine ray")
+        if suffix not in FORMATS:
+            raise config.UserError(
+                f"{self.output}: the table's name must end in .csv, .jsonl or .parquet"
+            )
 
 
 def run(settings: BatchSettings) -> int:
@@ -98,7 +128,9 @@ def run(settings: BatchSettings) -> int:
 
     Returns 1 if no file was readable, or a folder was not.
     """
-    files = find_files(settings.paths)
+    if settings.engine == "ray":
+        return answer_on_ray(settings)
+    files = named_files(settings)
     paths = files.paths
     if settings.strings:
         return answer_strings(files, settings)
@@ -126,49 +158,68 @@ def run(settings: BatchSettings) -> int:
     partial.unlink(missing_ok=True)
     if files.remark():
         print(files.remark(), file=sys.stderr)
-    return summarise(table, speed, settings.output) or int(bool(files.unreadable))
+    rate = f"{speed:.0f} files/s after start-up" if speed else ""
+    code = summarise(Tally().add(table), rate, str(settings.output), settings.strings)
+    return code or int(bool(files.unreadable))
 
 
 def answer_strings(files: audio_io.AudioFiles, settings: BatchSettings) -> int:
     """Hear the string in each file and write the table; returns 1 if no file was readable."""
     from tqdm import tqdm
 
+    from recognition import file_workers
     from recognition.digit_strings import StringRecognizer
     from recognition.runtime import use_one_core
 
     recognizer, table = StringRecognizer(settings.decision, settings.string), []
     use_one_core()
     for path in tqdm(files.paths, unit=" files", disable=not sys.stderr.isatty()):
-        try:
-            table.append(string_row(str(path), recognizer.recognize_file(path)))
-        except audio_io.AudioError as error:
-            row = dict.fromkeys(STRING_COLUMNS) | {"path": str(path), "error": str(error)}
-            table.append(row)
+        table += file_workers.answer_strings([(str(path), path)], recognizer)
     write_table(table, settings.output, settings.csv_dialect, STRING_COLUMNS)
     if files.remark():
         print(files.remark(), file=sys.stderr)
-    bad = [row for row in table if row["error"] is not None]
-    for row in bad[:10]:
-        print(f"skipped {utils.printable(row['error'])}", file=sys.stderr)
-    found = sum(bool(row["digits"]) for row in table)
-    print(f"{settings.output}: {len(table)} files, {found} with digits, {len(bad)} unreadable")
-    return int(len(bad) == len(table) or bool(files.unreadable))
+    code = summarise(Tally().add(table), "", str(settings.output), True)
+    return code or int(bool(files.unreadable))
 
 
-def find_files(paths: Iterable[Path]) -> audio_io.AudioFiles:
-    """All files named, and all sound files below the folders named, each once.
+def answer_on_ray(settings: BatchSettings) -> int:
+    """Answer on Ray what has no answer yet; returns 1 if no file was readable."""
+    from recognition import ray_batch
+    from recognition.answer_parts import AnswerFolder
+    from recognition.file_lists import list_items
+
+    columns: Mapping[str, type] = STRING_COLUMNS if settings.strings else COLUMNS
+    folder = AnswerFolder(settings.output, columns, fingerprint(settings))
+    job = ray_batch.Job(
+        folder,
+        dataclasses.replace(
+            settings.decision,
+            models_dir=config.program_path(settings.decision.models_dir).absolute(),
+        ),
+        settings.cleaning if settings.clean else None,
+        settings.string if settings.strings else None,
+        settings.file_seconds,
+    )
+    items = list_items(settings.paths, settings.manifest)
+    tally, speed = ray_batch.answer(items, job, settings.ray_address, settings.workers)
+    return summarise(tally, speed, folder.name, settings.strings)
+
+
+def named_files(settings: BatchSettings) -> audio_io.AudioFiles:
+    """The files that the command line and the manifest name.
 
     Raises
     ------
-    UserError : there are none
+    UserError : there are none, or the manifest is none, or names what lies in an object store
     """
-    found = audio_io.expand_paths(paths)
-    if not found.paths:
-        raise config.UserError(
-            f"no sound files in {', '.join(map(str, paths))}: "
-            f"{found.remark() or 'looked for ' + ' '.join(audio_io.AUDIO_SUFFIXES)}"
-        )
-    return found
+    listed = list(map(Path, manifest_paths(settings.manifest))) if settings.manifest else []
+    for path in listed:
+        if address := address_of(path):
+            raise config.UserError(f"{address}: object stores need --engine ray")
+    if listed and not settings.paths:
+        return audio_io.AudioFiles(list(dict.fromkeys(listed)), [], [])
+    found = find_files(settings.paths)
+    return dataclasses.replace(found, paths=list(dict.fromkeys([*found.paths, *listed])))
 
 
 def stamps_of(paths: Iterable[Path]) -> dict[str, list[int] | None]:
@@ -176,20 +227,12 @@ def stamps_of(paths: Iterable[Path]) -> dict[str, list[int] | None]:
     return {str(path): stamp(path) for path in paths}
 
 
-def stamp(path: Path) -> list[int] | None:
-    """Size and time of a file, which tell whether it is still the one that was answered."""
-    with contextlib.suppress(OSError, ValueError):
-        facts = path.stat()
-        if stat.S_ISREG(facts.st_mode):
-            return [facts.st_size, facts.st_mtime_ns]
-    return None
-
-
 def fingerprint(settings: BatchSettings) -> Row:
     """What an earlier run must have in common with this one for its rows to be used."""
     models = [(path, path.stat()) for path in settings.decision.model_files()]
-    return {
-        "columns": list(COLUMNS),
+    asked = {"strings": dataclasses.asdict(settings.string)} if settings.strings else {}
+    return asked | {
+        "columns": list(STRING_COLUMNS if settings.strings else COLUMNS),
         "clean": settings.clean,
         "cleaning": dataclasses.asdict(settings.cleaning),
         "threshold": settings.decision.threshold,
@@ -286,20 +329,20 @@ def append(journal: TextIO, items: list[list]) -> None:
     os.fsync(journal.fileno())
 
 
-def summarise(table: list[Row], speed: float, output: Path) -> int:
+def summarise(tally: Tally, speed: str, output: str, strings: bool) -> int:
     """Print what came out; the exit code is 1 if no file was readable."""
-    bad = [row for row in table if row["error"] is not None]
-    for row in bad[:10]:
+    for row in tally.bad:
         print(f"skipped {utils.printable(row['path'])}: {row['error']}", file=sys.stderr)
-    if len(bad) > 10:
-        print(f"skipped {len(bad) - 10} more; see the column error", file=sys.stderr)
-    digits = sum(row["digit"] is not None for row in table)
-    rate = f"; {speed:.0f} files/s after start-up" if speed else ""
+    if tally.unreadable > len(tally.bad):
+        more = tally.unreadable - len(tally.bad)
+        print(f"skipped {more} more; see the column error", file=sys.stderr)
+    empty = tally.files - tally.found - tally.unreadable
+    found = f"{tally.found} {'with digits' if strings else 'digits'}"
     print(
-        f"{output}: {len(table)} files, {digits} digits, "
-        f"{len(table) - digits - len(bad)} without a digit, {len(bad)} unreadable{rate}"
+        f"{output}: {tally.files} files, {found}, {empty} without a digit, "
+        f"{tally.unreadable} unreadable{'; ' if speed else ''}{speed}"
     )
-    return int(len(bad) == len(table))
+    return int(tally.unreadable == tally.files)
 
 
 if __name__ == "__main__":

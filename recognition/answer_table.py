@@ -11,6 +11,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,6 +57,37 @@ Row = dict[str, Any]
 CsvDialect = Literal["plain", "excel", "excel-semicolon"]
 
 
+BAD_SHOWN = 10
+"""Unreadable files that are told one by one."""
+
+
+@dataclass
+class Tally:
+    """What a table holds: rows, rows with a digit, unreadable files and the first of them."""
+
+    files: int = 0
+    found: int = 0
+    unreadable: int = 0
+    bad: list[Row] = field(default_factory=list)
+
+    def add(self, rows: Iterable[Row]) -> Tally:
+        """Count rows of digits or of strings."""
+        for row in rows:
+            self.files += 1
+            self.found += row.get("digit") is not None or bool(row.get("digits"))
+            if row["error"] is not None:
+                self.unreadable += 1
+                self.bad += [row][: BAD_SHOWN - len(self.bad)]
+        return self
+
+    def join(self, other: Tally) -> None:
+        """Add what another one counted."""
+        self.files += other.files
+        self.found += other.found
+        self.unreadable += other.unreadable
+        self.bad += other.bad[: BAD_SHOWN - len(self.bad)]
+
+
 def answer_row(name: str, result: RecognitionResult) -> Row:
     """The row of one recording."""
     answer = result.prediction
@@ -80,8 +112,7 @@ def answer_row(name: str, result: RecognitionResult) -> Row:
 
 def string_row(name: str, result: StringResult) -> Row:
     """The row of one recording that may hold a whole string."""
-    return dict.fromkeys(STRING_COLUMNS) | {
-        "path": name,
+    return empty_row(name, STRING_COLUMNS) | {
         "digits": result.digits,
         "confidence": round(result.confidence, 4) if result.spoken else None,
         "starts": " ".join(f"{one.start_s:.2f}" for one in result.spoken),
@@ -90,14 +121,14 @@ def string_row(name: str, result: StringResult) -> Row:
     }
 
 
-def error_row(name: str, error: str) -> Row:
+def error_row(name: str, error: str, columns: Iterable[str] = COLUMNS) -> Row:
     """The row of a file that could not be answered: nothing but why."""
-    return empty_row(name) | {"error": error}
+    return empty_row(name, columns) | {"error": error}
 
 
-def empty_row(name: str) -> Row:
+def empty_row(name: str, columns: Iterable[str] = COLUMNS) -> Row:
     """A row in which only the file's name is known."""
-    return dict.fromkeys(COLUMNS) | {"path": name}
+    return dict.fromkeys(columns) | {"path": name}
 
 
 def path_cell(name: str) -> str:
@@ -151,8 +182,14 @@ def _with_comma(value: Any) -> Any:
 
 def write_parquet(rows: list[Row], path: Path, columns: Mapping[str, type] = COLUMNS) -> None:
     """Write rows as Parquet; whole numbers stay whole where some are missing."""
-    import pyarrow
     from pyarrow import parquet
+
+    parquet.write_table(arrow_table(rows, columns), path)
+
+
+def arrow_table(rows: list[Row], columns: Mapping[str, type] = COLUMNS) -> Any:
+    """Rows as a pyarrow table; what a row lacks is missing in it."""
+    import pyarrow
 
     kinds = {
         str: pyarrow.string(),
@@ -161,4 +198,4 @@ def write_parquet(rows: list[Row], path: Path, columns: Mapping[str, type] = COL
         bool: pyarrow.bool_(),
     }
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
-    parquet.write_table(pyarrow.Table.from_pylist(rows, schema), path)
+    return pyarrow.Table.from_pylist(rows, schema)

@@ -8,10 +8,12 @@ when the process that started them ends, in whatever way.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections import deque
@@ -24,13 +26,16 @@ from typing import TYPE_CHECKING, Any
 import audio_io
 import config
 import utils
-from recognition.answer_table import Row, answer_row, error_row
+from recognition.answer_table import STRING_COLUMNS, Row, answer_row, error_row, string_row
 
 if TYPE_CHECKING:  # torch takes seconds to import: only the workers do
+    from recognition.digit_strings import StringRecognizer
     from recognition.recognizer import Recognizer
 
 Source = tuple[str, Path | bytes]
 """A recording's name, and the file or the bytes that hold it."""
+Answer = Callable[[Sequence[Source], Callable[[int | None], Any]], list[Row]]
+"""Recordings to rows; what it is given tells where it is: see :func:`answer_sources`."""
 ENDED = "ended the process that read it: damaged, or too large"
 LOST_IN_A_ROW = 20
 """Workers that may be lost without one answered file between them: then nothing works here."""
@@ -44,6 +49,7 @@ class FileWorkers:
     count : processes
     decision, cleaning : the networks and the cleaning before them, as for :class:`Recognizer`
     file_seconds : s that one file may take
+    strings : what is asked of strings of digits; None hears single digits
     """
 
     def __init__(
@@ -52,8 +58,9 @@ class FileWorkers:
         decision: config.DecisionSettings,
         cleaning: config.CleaningSettings | None,
         file_seconds: float,
+        strings: config.StringsSettings | None = None,
     ) -> None:
-        self._start: Callable[[], _Worker] = lambda: _Worker(decision, cleaning, file_seconds)
+        self._start = functools.partial(_Worker, (decision, cleaning, strings), file_seconds)
         self._workers: list[_Worker] = []
         self._count = count
         self._lost = 0
@@ -139,19 +146,19 @@ class FileWorkers:
         return []
 
 
+_Settings = tuple[
+    config.DecisionSettings, config.CleaningSettings | None, config.StringsSettings | None
+]
+
+
 class _Worker:
     """One process, the files that it has in hand, and until when it must be heard of."""
 
-    def __init__(
-        self,
-        decision: config.DecisionSettings,
-        cleaning: config.CleaningSettings | None,
-        file_seconds: float,
-    ) -> None:
+    def __init__(self, settings: _Settings, file_seconds: float) -> None:
         # spawned on every system: a fork would copy threads and locks in an unknown state
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, decision, cleaning), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, *settings), daemon=True)
         with _signals_held():
             self.process.start()
         theirs.close()
@@ -216,23 +223,24 @@ def _signals_held() -> Iterator[None]:
 
 
 def _work(
-    pipe: Connection, decision: config.DecisionSettings, cleaning: config.CleaningSettings | None
+    pipe: Connection,
+    decision: config.DecisionSettings,
+    cleaning: config.CleaningSettings | None,
+    strings: config.StringsSettings | None,
 ) -> None:
     """The worker's process: load the networks, then answer chunks until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):
         try:
-            recognizer = _load_recognizer(decision, cleaning)
+            answer = _load(decision, cleaning, strings)
         except config.UserError as error:
             pipe.send(("refused", str(error)))
             return
         pipe.send(("ready", None))
         while True:
             sources = pipe.recv()
-            pipe.send(
-                ("rows", answer_sources(sources, recognizer, lambda at: pipe.send(("at", at))))
-            )
+            pipe.send(("rows", answer(sources, lambda at: pipe.send(("at", at)))))
 
 
 def _end_with_parent() -> None:
@@ -242,15 +250,24 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _load_recognizer(
-    decision: config.DecisionSettings, cleaning: config.CleaningSettings | None
-) -> Recognizer:
-    from recognition.recognizer import Recognizer
+def _load(
+    decision: config.DecisionSettings,
+    cleaning: config.CleaningSettings | None,
+    strings: config.StringsSettings | None,
+) -> Answer:
     from recognition.runtime import use_one_core
+
+    if strings is not None:
+        from recognition.digit_strings import StringRecognizer
+
+        hearer = StringRecognizer(decision, strings)
+        use_one_core()
+        return lambda sources, begin: answer_strings(sources, hearer, begin)
+    from recognition.recognizer import Recognizer
 
     recognizer = Recognizer(decision, cleaning)
     use_one_core()
-    return recognizer
+    return lambda sources, begin: answer_sources(sources, recognizer, begin)
 
 
 def answer_sources(
@@ -285,6 +302,35 @@ def answer_sources(
             except Exception as error:
                 rows[index]["error"] = _reason(error, sources[index][1])
     return rows
+
+
+def answer_strings(
+    sources: Sequence[Source],
+    recognizer: StringRecognizer,
+    begin: Callable[[int | None], Any] = lambda at: None,
+) -> list[Row]:
+    """Hear the string in each recording, as :func:`answer_sources` does single digits."""
+    rows = []
+    for index, (name, source) in enumerate(sources):
+        begin(index)
+        with _on_disk(source) as path:
+            try:
+                rows.append(string_row(name, recognizer.recognize_file(path)))
+            except Exception as error:
+                rows.append(error_row(name, _reason(error, path), STRING_COLUMNS))
+    return rows
+
+
+@contextlib.contextmanager
+def _on_disk(source: Path | bytes) -> Iterator[Path]:
+    """A file for what can be read piece by piece from files only: recordings of hours."""
+    if isinstance(source, Path):
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "recording")
+        path.write_bytes(source)
+        yield path
 
 
 def _reason(error: Exception, source: Path | bytes) -> str:
