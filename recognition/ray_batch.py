@@ -10,15 +10,10 @@ actor or a machine is lost, Ray gives its block to another, which writes the sam
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os
-import shutil
-import signal
-import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import config
-import utils
 from audio import decoding
 from recognition import object_stores
 from recognition.answer_parts import AnswerFolder, hashed
 from recognition.answer_table import Row, Tally, error_row, path_cell
 from recognition.file_lists import Item
 from recognition.file_workers import FileWorkers, Source
+from recognition.ray_cluster import cluster, import_ray
 
 SMALLEST_PART, LARGEST_PART = 64, 1024
 """Rows of a part: few at first, so that few files keep all actors busy and progress shows; then
@@ -42,15 +37,6 @@ CHUNK = 64
 """Files that are fetched and answered together."""
 FETCHERS = 8
 """Files that an actor fetches from a store at the same time."""
-OBJECT_STORE_BYTES = 256 * 2**20
-"""Memory that a local cluster holds names and counts in."""
-CONNECT_SECONDS, STARTS = 5.0, 2
-"""s until a cluster must answer; how often starting one is tried."""
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing leaves the machine
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_worker_niceness": "0",  # else by 15: on a busy machine it would wait for ever
-}
 
 
 @dataclass(frozen=True)
@@ -261,6 +247,7 @@ def _counts(ray: Any, refs: list[Any], job: Job, actors: int) -> Iterator[tuple[
         handler.setLevel(logging.CRITICAL)
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
+    context.raise_original_map_exception = True
     parts = from_arrow_refs(refs).map_batches(
         PartMaker,
         fn_constructor_args=(job,),
@@ -286,83 +273,3 @@ def _in_one_line(error: Exception) -> config.UserError:
     if "ModuleNotFoundError" in last:
         last += "; every node needs this program at the same place, and its requirements"
     return config.UserError(f"Ray gave up: {last}")
-
-
-def import_ray() -> Any:
-    """The package, told to be quiet and to report nothing.
-
-    Raises
-    ------
-    UserError : it is not installed
-    """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-        import ray.data  # also there without what it needs
-    except ImportError as error:
-        raise config.UserError(
-            f"--engine ray needs Ray ({error}): pip install -r requirements-ray.txt; "
-            "--engine local does without"
-        ) from None
-    return ray
-
-
-@contextlib.contextmanager
-def cluster(ray: Any, address: str, workers: int) -> Iterator[int]:
-    """Join a running cluster, or start one here that ends with this; gives the number of actors.
-
-    Raises
-    ------
-    UserError : no cluster at the address
-    """
-    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    before, place = signal.getsignal(signal.SIGTERM), ""
-    try:
-        if address:
-            _join(ray, address, quiet)
-        else:
-            place = tempfile.mkdtemp(prefix="ray-")  # short: sockets have short names
-            _start(ray, place, workers or utils.available_cores(), quiet)
-        signal.signal(signal.SIGTERM, before)  # Ray's own ends without tidying up
-        cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        yield min(workers or cores, cores)
-    finally:
-        ray.shutdown()
-        if place:
-            shutil.rmtree(place, ignore_errors=True)
-
-
-def _start(ray: Any, place: str, cores: int, quiet: dict[str, Any]) -> None:
-    """Start a cluster here; on a busy machine Ray may give up waiting for itself, so twice."""
-    for attempt in range(STARTS):
-        try:
-            ray.init(
-                address="local",
-                num_cpus=cores,
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                _temp_dir=place,
-                **quiet,
-            )
-            return
-        except Exception as error:  # Ray raises just that
-            ray.shutdown()
-            if attempt == STARTS - 1:
-                raise config.UserError(f"Ray does not start: {error}") from None
-
-
-def _join(ray: Any, address: str, quiet: dict[str, Any]) -> None:
-    absent = config.UserError(
-        f"no Ray cluster at {address}: start one with ray start --head, or leave --ray-address out"
-    )
-    host, _, port = address.rpartition("://")[2].partition(":")
-    if address != "auto":  # Ray itself would try for a minute, and then end the process
-        try:
-            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-        except (OSError, ValueError):
-            raise absent from None
-    try:
-        ray.init(address=address, **quiet)
-    except (ConnectionError, ImportError, RuntimeError, ValueError):
-        raise absent from None
