@@ -10,7 +10,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import audio_io
 import config
@@ -114,14 +114,14 @@ def manifest_paths(manifest: Path) -> Iterator[str]:
         raise config.UserError(f"{name}: {said}") from None
 
 
-def _stream(manifest: Path, address: str | None) -> io.BufferedIOBase:
+def _stream(manifest: Path, address: str | None) -> BinaryIO:
     if address is None:
         return manifest.open("rb")
     system, path = object_stores.opened(address)
     return system.open_input_file(path)
 
 
-def _csv_column(stream: io.BufferedIOBase, name: str) -> Iterator[str]:
+def _csv_column(stream: BinaryIO, name: str) -> Iterator[str]:
     lines = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     try:
         first = lines.readline()
@@ -135,7 +135,7 @@ def _csv_column(stream: io.BufferedIOBase, name: str) -> Iterator[str]:
         raise config.UserError(f"{name}: no CSV in UTF-8: {error}") from None
 
 
-def _parquet_column(stream: io.BufferedIOBase, name: str) -> Iterator[str]:
+def _parquet_column(stream: BinaryIO, name: str) -> Iterator[str]:
     import pyarrow
     from pyarrow import parquet
 
