@@ -8,6 +8,7 @@
     python train.py --teacher saved_models            a small student of the trained networks' vote
     python train.py --quick                           a quick look: better networks stay in place
     python train.py --resume                          go on after a crash or Ctrl-C
+    torchrun --nproc-per-node 2 train.py              two processes, or one for each of two GPUs
     python train.py --init saved_models --data.corpora auto,own --training.epochs 3
         --training.learning-rate 1e-3 --overwrite     adapt to your own voice, in one line
 
@@ -39,6 +40,7 @@ from recognition.checkpoint import Checkpoint
 from recognition.onnx_export import write_vote
 from recognition.prediction import vote
 from recognition.strings_export import write_strings
+from training import distributed
 from training.cached_views import CachedLoader
 from training.ctc import train_strings
 from training.data import TrainLoader, calibration_logits, compute_thread, pick_device
@@ -79,10 +81,10 @@ def train(
     if not train_settings.dry_run:
         check_writable(train_settings.save_dir)
     teacher = find_teacher(train_settings)
-    training_data = training_data or prepare_data(train_settings)
-    folder = open_run(train_settings)
-    if teacher is not None:
-        teacher.require_same(folder)
+    with distributed.in_turn():
+        training_data = training_data or prepare_data(train_settings)
+    distributed.require_same_clips(training_data)
+    folder = distributed.from_first(lambda: open_folder(train_settings, teacher))
     print(
         f"run {folder}: {len(training_data.training)} training, "
         f"{len(training_data.validation)} validation clips of {training_data.corpora}, "
@@ -95,6 +97,7 @@ def train(
     trainers = make_trainers(train_settings, training_data, folder, teacher)
     networks = {name: describe(trainer) for name, trainer in trainers.items()}
     run_epochs(trainers, folder)
+    distributed.leave()
     checkpoints = calibrate(trainers)
     saved = save_networks(train_settings, checkpoints, folder / "models", reason)
     for name, checkpoint in checkpoints.items():
@@ -132,6 +135,19 @@ def find_teacher(train_settings: TrainSettings) -> Teacher | None:
     return Teacher(train_settings.teacher, train_settings.audio, device)
 
 
+def open_folder(train_settings: TrainSettings, teacher: Teacher | None) -> Path:
+    """The run's folder, a new one or with --resume that of an earlier run.
+
+    Raises
+    ------
+    UserError : no run to go on with, or one with another teacher
+    """
+    folder = open_run(train_settings)
+    if teacher is not None:
+        teacher.require_same(folder)
+    return folder
+
+
 def make_trainers(
     train_settings: TrainSettings,
     training_data: TrainingData,
@@ -150,7 +166,8 @@ def make_trainers(
                 loaders[features] = DistillationLoader(
                     train_settings, training_data, features, teacher
                 )
-            loaders[features].prepare()
+            with distributed.in_turn():
+                loaders[features].prepare()
     return {
         name: Trainer(name, train_settings, loaders[train_settings.front_end(name)], folder)
         for name in train_settings.models
@@ -198,8 +215,9 @@ def run_epochs(trainers: dict[str, Trainer], folder: Path) -> None:
     settings, epochs = [(one.settings, one.epochs) for one in trainers.values()][0]
     with contextlib.ExitStack() as stack:
         batch_thread = stack.enter_context(compute_thread(settings))
-        threads = {name: stack.enter_context(compute_thread(settings)) for name in trainers}
-        log = stack.enter_context(contextlib.closing(RunLog(folder, epochs, done)))
+        threads = network_threads(trainers, stack)
+        log = RunLog(folder, epochs, done, writes=distributed.is_first())
+        stack.enter_context(contextlib.closing(log))
         while unfinished := [item for item in trainers.values() if not item.finished]:
             # a run that was killed between two saves goes on with the network that is behind
             epoch = min(trainer.epoch for trainer in unfinished)
@@ -211,6 +229,19 @@ def run_epochs(trainers: dict[str, Trainer], folder: Path) -> None:
                 {name: trainer.history for name, trainer in trainers.items()},
                 all(trainer.finished for trainer in trainers.values()),
             )
+
+
+def network_threads(
+    trainers: dict[str, Trainer], stack: contextlib.ExitStack
+) -> dict[str, ThreadPoolExecutor]:
+    """A thread for each network, closed with `stack`.
+
+    One for all on several processes: these must meet over the networks in the same order.
+    """
+    settings = [trainer.settings for trainer in trainers.values()]
+    if distributed.count() > 1:
+        return dict.fromkeys(trainers, stack.enter_context(compute_thread(settings[0])))
+    return {name: stack.enter_context(compute_thread(settings[0])) for name in trainers}
 
 
 def run_epoch(
@@ -362,4 +393,9 @@ def next_step(train_settings: TrainSettings, summary: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    utils.main(run, TrainSettings, __doc__)
+    utils.main(
+        distributed.together(run),
+        TrainSettings,
+        __doc__,
+        distributed.told_once(utils.parse_arguments),
+    )

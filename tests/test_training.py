@@ -38,8 +38,11 @@ RATE = 8000
 
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory) -> Path:
+    return write_tones(tmp_path_factory.mktemp("tones"))
+
+
+def write_tones(folder: Path) -> Path:
     """Digit d is a tone pair of its own pitch; six "speakers" differ in loudness and length."""
-    folder = tmp_path_factory.mktemp("tones")
     for speaker in range(6):
         for digit in range(10):
             for take in range(2):

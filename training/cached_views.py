@@ -222,10 +222,10 @@ class CachedLoader(TrainLoader):
         files = [[np.load(path, mmap_mode="r") for path in paths] for paths in self.paths]
         stored = [self.stored_targets(number) for number in range(len(self.chunks))]
         random = np.random.default_rng((self.train_settings.seed, number))
-        order = random.permutation(self.rows)
+        order = self.shuffled(random)
         views = random.integers(self.views_of[self.chunk_of[order]])
-        size = min(self.settings.batch_size, len(order))
-        self.augmenter.reseed(self.train_settings.seed * 100_003 + number)
+        size = self.share
+        self.reseed(number)
 
         def make(batch: int) -> tuple[Tensor, Tensor]:
             places = np.arange(batch * size, (batch + 1) * size) % len(order)

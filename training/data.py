@@ -27,6 +27,7 @@ from audio_augmentation import Augmenter
 from audio_feature_extraction import FrontEnd
 from corpora import storage
 from models.oh import fold_labels, fold_oh
+from training import distributed
 from training.settings import TrainingData, TrainSettings
 
 PREFETCH = 4
@@ -181,6 +182,20 @@ class TrainLoader:
         """Batches in an epoch."""
         return self.steps * self.settings.accumulation
 
+    @property
+    def share(self) -> int:
+        """Clips of a batch that this process learns from: all of them, if it trains alone."""
+        return distributed.share(min(self.settings.batch_size, len(self.rows)))
+
+    def shuffled(self, random: np.random.Generator) -> np.ndarray:
+        """The training rows of an epoch that this process learns from, in random order."""
+        return distributed.shard(random.permutation(self.rows), len(self) * self.share)
+
+    def reseed(self, number: int) -> None:
+        """Start the augmentation of an epoch."""
+        seed = self.train_settings.seed * 100_003 + number
+        self.augmenter.reseed(distributed.own_seed(seed))
+
     def epoch(
         self, number: int, pool: ThreadPoolExecutor
     ) -> Generator[tuple[Tensor, Tensor], None, None]:
@@ -189,9 +204,9 @@ class TrainLoader:
         Yields features, float32 (batch, n_features, frames), and target probabilities, float32
         (batch, classes), both on the training device.
         """
-        order = np.random.default_rng((self.train_settings.seed, number)).permutation(self.rows)
-        size = min(self.settings.batch_size, len(order))
-        self.augmenter.reseed(self.train_settings.seed * 100_003 + number)
+        order = self.shuffled(np.random.default_rng((self.train_settings.seed, number)))
+        size = self.share
+        self.reseed(number)
         return prefetch(
             pool, lambda batch: self.make(order[batch * size % len(order) :][:size]), len(self)
         )

@@ -31,6 +31,8 @@ def provenance(trainer: Trainer, corpora: str) -> dict[str, Any]:
     if trainer.features.kind == "encoder":
         path = config.program_path(config.ENCODER_FILE)
         record["encoder_sha256"] = speech_encoder.digest(path)
+    if trainer.processes > 1:  # each draws random numbers of its own
+        record["processes"] = trainer.processes
     return {
         "corpora": corpora,
         "protocol": train_settings.data.split,

@@ -23,13 +23,18 @@ class RunLog:
     folder : the run's
     epochs : epochs to train for
     done : by network, epochs done before; a resumed run's TensorBoard logs are cut there
+    writes : off in processes that write no files
     """
 
-    def __init__(self, folder: Path, epochs: int, done: dict[str, int]) -> None:
+    def __init__(
+        self, folder: Path, epochs: int, done: dict[str, int], writes: bool = True
+    ) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.folder, self.epochs = folder, epochs
+        self.folder, self.epochs, self.writes = folder, epochs, writes
         self.writers: dict[str, SummaryWriter] = {}
+        if not writes:
+            return
         for name, epoch in done.items():
             place = folder / "tensorboard" / name
             with utils.by_product(place):
@@ -53,6 +58,8 @@ class RunLog:
 
     def write_history(self, history: dict[str, list[dict[str, float]]], finished: bool) -> None:
         """Write the history of all networks as JSON, and now and then the learning curves."""
+        if not self.writes:
+            return
         import visualization
 
         with utils.by_product(self.folder / "history.json"):

@@ -20,6 +20,7 @@ from models import registry
 from models.blocks import Dropout
 from models.oh import fold_oh, grown
 from recognition.checkpoint import load_checkpoint
+from training import distributed
 from training.data import TrainLoader, half_precision
 from training.distillation import distillation_loss
 from training.optimizers import make_optimizers
@@ -51,6 +52,8 @@ class Trainer:
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
         )
+        self.replica = distributed.replica(self.network)
+        self.processes = distributed.count()
         self.optimizers = make_optimizers(self.network, self.settings)
         dtype = half_precision(self.device) if self.settings.mixed_precision else None
         self.autocast = torch.autocast(self.device, dtype, enabled=dtype is not None)
@@ -95,7 +98,7 @@ class Trainer:
         dropouts = [item for item in self.network.modules() if isinstance(item, Dropout)]
         for number, dropout in enumerate(dropouts):
             seed = self.train_settings.seed * 100_003 + self.epoch
-            dropout.reseed(100 * seed + number)
+            dropout.reseed(distributed.own_seed(100 * seed + number))
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017)."""
@@ -120,7 +123,7 @@ class Trainer:
         UserError : the loss became NaN or infinite
         """
         with self.autocast:
-            logits = self.network.train()(features).float()
+            logits = self.replica.train()(features).float()
             loss = self.loss(logits, targets)
         if not torch.isfinite(loss):
             raise config.UserError(
@@ -167,7 +170,10 @@ class Trainer:
         ----------
         validation : features and class indices, from :meth:`training.data.TrainLoader.validation`
         """
-        validation_loss, validation_accuracy = self.validate(validation)
+        validation_loss, validation_accuracy = distributed.from_first(
+            lambda: self.validate(validation)
+        )
+        loss_sum, correct, seen = distributed.total(self.loss_sum, self.correct, self.seen)
         self.epochs_without_improvement += 1
         error = self.error(validation_loss, validation_accuracy)
         if error < self.best_error:
@@ -177,15 +183,16 @@ class Trainer:
         self.history.append(
             {
                 "epoch": self.epoch,
-                "train_loss": self.loss_sum / self.seen,
-                "train_accuracy": self.correct / self.seen,
+                "train_loss": loss_sum / seen,
+                "train_accuracy": correct / seen,
                 "validation_loss": validation_loss,
                 "validation_accuracy": validation_accuracy,
                 "learning_rate": self.optimizers[0].param_groups[0]["lr"],
             }
         )
         self._begin_epoch()
-        self.save_state()
+        if distributed.is_first():
+            self.save_state()
         return self.history[-1]
 
     def error(self, validation_loss: float, validation_accuracy: float) -> float:
@@ -239,10 +246,10 @@ class Trainer:
         ------
         UserError : the file is damaged
         """
-        if not self.state_path.exists():
-            return
         remedy = f"remove it to train {self.name} from the start, or leave --resume out"
-        state = utils.load_tensors(self.state_path, remedy, self.device)
+        state = distributed.from_first(lambda: self._stored_state(remedy))
+        if state is None:
+            return
         try:
             self._restore(state)
             self._begin_epoch()
@@ -250,6 +257,12 @@ class Trainer:
             raise config.UserError(
                 f"{self.state_path}: not the state of this run; {remedy}"
             ) from None
+
+    def _stored_state(self, remedy: str) -> Any:
+        """What :meth:`save_state` wrote; None where it did not."""
+        if not self.state_path.exists():
+            return None
+        return utils.load_tensors(self.state_path, remedy, self.device)
 
     def _restore(self, state: dict[str, Any]) -> None:
         for part in ("network", "average", "scaler"):
