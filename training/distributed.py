@@ -306,7 +306,7 @@ def replica(network: nn.Module) -> nn.Module:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     else:
         share_statistics(network)
-    return DistributedDataParallel(network, broadcast_buffers=False)
+    return DistributedDataParallel(network, forward_sync_buffers=False)
 
 
 def share_statistics(network: nn.Module) -> None:
