@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -182,6 +183,33 @@ def test_every_weight_of_every_network_gets_a_gradient():
         assert all(weight.grad is not None for weight in network.parameters()), name
 
 
+def half(rank: int, place: Path, network: nn.Module, batch: torch.Tensor) -> None:
+    """Write the gradients that one of two processes gets for its half of a batch."""
+    store = dist.FileStore(str(place / "store"), 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    replica = distributed.replica(network)
+    replica(batch[rank::2]).sin().mean().backward()
+    torch.save([weight.grad for weight in network.parameters()], place / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_halves_of_a_batch_give_the_gradients_of_the_whole(tmp_path):
+    network = registry.create_model("cnn", 24, width=8)
+    batch = torch.randn(6, 24, 40, generator=torch.Generator().manual_seed(0))
+    forks = multiprocessing.get_context("fork")
+    processes = [forks.Process(target=half, args=(n, tmp_path, network, batch)) for n in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE)
+    network.train()(batch).sin().mean().backward()
+    whole = [weight.grad for weight in network.parameters()]
+    for rank in (0, 1):
+        gradients = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(gradients, whole, rtol=1e-3, atol=1e-6)
+
+
 def torchrun(*arguments: str) -> list[str]:
     """The command with a port of its own, since tests run side by side."""
     command = "-m torch.distributed.run --standalone --nproc-per-node 2 train.py"
@@ -273,7 +301,7 @@ def until_epoch(launcher: subprocess.Popen, epoch: int) -> None:
 def test_killed_or_stopped_it_says_so_once_and_resumes_to_the_weights_of_an_unbroken_run(
     tones, tmp_path
 ):
-    more = ("--models", "cnn", "--training.epochs", "20", "--training.patience", "20")
+    more = ("--models", "cnn", "--training.epochs", "14", "--training.patience", "14")
     more = (*more, "--training.views", "2")
     unbroken = words(tones, tmp_path / "unbroken", *more)
     for process in pair(unbroken, unbroken):

@@ -225,9 +225,9 @@ def from_first(make: Callable[[], Item]) -> Item:
     """What the first process makes; the others wait for it, however long it takes."""
     if not joined():
         return make()
-    box = [make() if is_first() else None]
+    box: list[Any] = [make() if is_first() else None]
     dist.broadcast_object_list(box, device=torch.device("cpu"))
-    return box[0]  # type: ignore[return-value]
+    return box[0]
 
 
 def total(*values: float) -> list[float]:
