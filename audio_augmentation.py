@@ -66,8 +66,10 @@ class Augmenter:
         noises: list[np.ndarray] | None = None,
         device: str = "cpu",
         seed: int = 0,
+        vocabulary: config.Vocabulary | None = None,
     ) -> None:
         self.settings, self.sample_rate, self.device = settings, sample_rate, device
+        self.vocabulary = vocabulary or config.Vocabulary()
         self.noises = [torch.from_numpy(noise) for noise in noises or []]
         self.random = torch.Generator()
         self.reseed(seed)
@@ -128,7 +130,8 @@ class Augmenter:
 
         Out-of-vocabulary words come from synthesisers only; without this, whatever sounds like a
         real voice would be a digit. Six, nine and "oh" are much the same backwards, so they stay,
-        as do halves of zero and "oh", which make a zero.
+        as do halves of zero and "oh", which make a zero; in other languages nobody has looked, and
+        no label is reversed.
         """
         batch = len(clips)
         rows = self.rows(self.settings.spliced_reversed, batch)
@@ -137,14 +140,16 @@ class Augmenter:
         spliced = torch.cat([clips[rows, :middle], clips[other, middle:]], dim=1)
         is_reversed = self.chosen(0.3, len(rows)) > 0
         made = torch.where(is_reversed, clips[rows].flip(1), spliced)
-        ends = labels.masked_fill(labels == config.OH, 0)
+        palindromes, ends = [*range(self.vocabulary.reject)], labels
+        if self.vocabulary.knows_oh:
+            palindromes, ends = [6, 9, config.OH], labels.masked_fill(labels == config.OH, 0)
         same = torch.where(
             is_reversed.squeeze(1),
-            torch.isin(labels[rows], torch.tensor((6, 9, config.OH), device=labels.device)),
+            torch.isin(labels[rows], torch.tensor(palindromes, device=labels.device)),
             ends[rows] == ends[other],
         )
         rows, made = rows[~same], made[~same]
-        return (clips.index_copy(0, rows, made), labels.index_fill(0, rows, config.REJECT))
+        return (clips.index_copy(0, rows, made), labels.index_fill(0, rows, self.vocabulary.reject))
 
     def remove_speech(self, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Turn some clips into hum, clicks or silence; noise follows. They are "no digit" then."""
@@ -162,7 +167,7 @@ class Augmenter:
         kind = self.uniform(0, 3, count, 1).floor()
         clips, labels = clips.clone(), labels.clone()
         clips[rows] = hum * (kind == 0) + clicks * (kind == 1)
-        labels[rows] = config.REJECT
+        labels[rows] = self.vocabulary.reject
         return clips, labels
 
     def reverberant(self, clips: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ best_guess, confidence, accepted, cnn_digit, cnn_confidence, rnn_digit, rnn_conf
 speech_start_s, speech_end_s, snr_db, error, n_digits and remarks. A bad file gets a row with
 nothing but its error. A name that begins with =, +, - or @ is written as ./name, and one that a
 table can't hold as a file: address; both name the same file. Stopped half way, the same command
-goes on where it was; files that have changed since are answered anew.
+goes on where it was; files that have changed since are answered anew. Networks for other words
+than digits (--decision.models-dir) add a column label, and digit is the label's number.
 
 With --strings the columns are path, digits, confidence, starts, ends, error and remarks.
 
@@ -49,6 +50,7 @@ from recognition.answer_table import (
     CsvDialect,
     Row,
     Tally,
+    columns_of,
     write_table,
 )
 from recognition.file_lists import find_files, manifest_paths, stamp
@@ -149,7 +151,8 @@ def run(settings: BatchSettings) -> int:
             partial.unlink(missing_ok=True)
     table = [rows[str(path)] for path in paths]
     try:
-        write_table(table, settings.output, settings.csv_dialect)
+        columns = columns_of(table)
+        write_table(table, settings.output, settings.csv_dialect, columns)
     except OSError as error:
         raise config.UserError(
             f"{settings.output}: {error.strerror or error}; the answers are kept in "
@@ -168,10 +171,10 @@ def answer_strings(files: audio_io.AudioFiles, settings: BatchSettings) -> int:
     from tqdm import tqdm
 
     from recognition import file_workers
-    from recognition.digit_strings import StringRecognizer
+    from recognition.paused_strings import string_recognizer
     from recognition.runtime import use_one_core
 
-    recognizer, table = StringRecognizer(settings.decision, settings.string), []
+    recognizer, table = string_recognizer(settings.decision, settings.string), []
     use_one_core()
     for path in tqdm(files.paths, unit=" files", disable=not sys.stderr.isatty()):
         table += file_workers.answer_strings([(str(path), path)], recognizer)

@@ -91,6 +91,75 @@ def _within(group: object, low: float, high: float, *names: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """What networks tell apart, and how it is said; by default the ten digits in English.
+
+    The outputs are the labels in their order, then "none of them"; of English digits perhaps a
+    twelfth, "oh".
+    """
+
+    labels: tuple[str, ...] = DIGITS
+    """Names of the classes, in the order of the outputs."""
+    words: tuple[str, ...] = DIGIT_WORDS
+    """How each label is written as a word."""
+    language: str = "en"
+    """Code of the language."""
+
+    def __post_init__(self) -> None:
+        _check(
+            len(self.labels) > 1,
+            f"labels: {' '.join(self.labels) or 'nothing'} alone can't be told from anything: name "
+            "two labels or more",
+        )
+        lowered = [label.lower() for label in self.labels]
+        twice = sorted({label for label in lowered if lowered.count(label) > 1})
+        _check(not twice, f"labels: {', '.join(twice)} stands there twice: name each label once")
+        _check(all(map(str.strip, self.labels)), "labels: one is empty")
+        _check(len(self.words) == len(self.labels), "labels: there must be a word for each")
+
+    @property
+    def is_digits(self) -> bool:
+        """Whether the labels are the ten digits, in whatever language."""
+        return self.labels == DIGITS
+
+    @property
+    def knows_oh(self) -> bool:
+        """Whether "oh" is told from zero and other words, which only English needs."""
+        return self.is_digits and self.language == "en"
+
+    @property
+    def reject(self) -> int:
+        """Class index of "none of them"."""
+        return len(self.labels)
+
+    @property
+    def n_answers(self) -> int:
+        """Classes that an answer is one of: the labels and "none of them"."""
+        return len(self.labels) + 1
+
+    @property
+    def n_outputs(self) -> int:
+        """Outputs of the networks that are trained now."""
+        return self.n_answers + self.knows_oh
+
+    @property
+    def none(self) -> str:
+        """How "none of them" is called."""
+        return "no digit" if self.is_digits else "none of the words"
+
+    @property
+    def by_name(self) -> dict[str, int]:
+        """Labels and words in lower case -> class index."""
+        names = zip((*self.words, *self.labels), 2 * [*range(self.reject)], strict=True)
+        return {name.lower(): index for name, index in names}
+
+    def title(self, index: int) -> str:
+        """A label for people: "7 seven", or "stop"."""
+        label, word = self.labels[index], self.words[index]
+        return label if word == label else f"{label} {word}"
+
+
 def display_name(name: str) -> str:
     """How a network is called in answers, tables and figures: "rnn" is the BiLSTM."""
     return DISPLAY_NAMES.get(name, name)
@@ -298,6 +367,14 @@ class SyntheticSettings:
     """Digits of other languages by eSpeak NG, also "no digit"."""
     alternatives: tuple[str, ...] = tuple(ALTERNATIVE_NAMES)
     """Other names that speakers give to some digits: oh, nought, fife, niner."""
+    language: str = "en"
+    """Language that is spoken, by its code: of others than English eSpeak NG alone makes speakers,
+    who say the digits and other words of that language."""
+    words: tuple[str, ...] = ()
+    """What is said in place of the digits: a text for each label."""
+    near_words: tuple[str, ...] = ()
+    """Words that must not be taken for a label, beside those that are drawn (other languages and
+    words only)."""
 
     @classmethod
     def only(cls, **clips: Any) -> SyntheticSettings:
@@ -306,6 +383,17 @@ class SyntheticSettings:
             item.name: 0 for item in dataclasses.fields(cls) if item.type == "int"
         }
         return cls(**counts | {"alternatives": ()} | clips)
+
+    def values(self) -> dict[str, Any]:
+        """Plain values; for English digits without what only other languages and words need.
+
+        So that sets and results which are named by them keep the names they had.
+        """
+        values = dataclasses.asdict(self)
+        if self.language == "en" and not self.words:
+            for name in ("language", "words", "near_words"):
+                del values[name]
+        return values
 
     def __post_init__(self) -> None:
         _within(

@@ -53,6 +53,7 @@ __all__ = [
 
 FETCHED_MEGABYTES = 100
 """Up to this size a corpus is fetched without being asked for."""
+ENGLISH_DIGITS = config.Vocabulary()
 MAX_ROWS = 30
 """Speakers up to which a table has a row for each."""
 WITHOUT = {
@@ -62,6 +63,8 @@ WITHOUT = {
     "Unseen speakers will be recognised less well.",
 }
 """What is lost without a corpus that training can do without."""
+ANY_LABELS = ("synthetic", "own")
+"""Corpora that can hold other labels than English digits."""
 AUTO = ("fsdd", "synthetic", "an4", "speech_commands", "single_voices", "other_words")
 """What "auto" stands for: all of these that are there."""
 
@@ -71,6 +74,7 @@ def load_training_clips(
     audio: config.AudioSettings,
     synthetic: config.SyntheticSettings,
     seed: int,
+    vocabulary: config.Vocabulary | None = None,
 ) -> tuple[Clips | None, Clips, str]:
     """Load the corpora that ``data.corpora`` names.
 
@@ -89,10 +93,14 @@ def load_training_clips(
     UserError : an unknown corpus, one that can't be loaded, or nothing left
     """
     automatic, wanted = _named_corpora(data.corpora)
+    vocabulary = vocabulary or config.Vocabulary()
+    refuse_english(wanted, vocabulary)
     loaded, failures = {}, []
     for name in wanted:
         try:
-            loaded[name] = _load_or_fetch(name, Request(data, audio, synthetic, seed), automatic)
+            loaded[name] = _load_or_fetch(
+                name, Request(data, audio, synthetic, seed, vocabulary), automatic
+            )
         except config.UserError as error:
             missing = automatic and name in AUTO and isinstance(error, registry.Unavailable)
             if name != "synthetic" and not missing:
@@ -107,6 +115,37 @@ def load_training_clips(
     ]
     nothing = Clips.from_waveforms([], [], [], [], [], "", audio.sample_rate)
     return fsdd, concatenate([nothing, *loaded.values()]), "+".join(names)
+
+
+def refuse_english(names: Sequence[str], vocabulary: config.Vocabulary) -> None:
+    """Refuse corpora of English digits where something else is to be told apart.
+
+    Raises
+    ------
+    UserError : there are such; the text says what can be trained on
+    """
+    english = [name for name in names if name in registry.known() and name not in ANY_LABELS]
+    if english and vocabulary != config.Vocabulary():
+        raise config.UserError(
+            f"data.corpora: {', '.join(english)} holds English digits: with --language and "
+            f"--labels use {', '.join(ANY_LABELS)}, folders and tables"
+        )
+
+
+def labels_in(data: config.DataSettings) -> tuple[str, ...]:
+    """Every label of the folders and tables that ``data.corpora`` names, sorted.
+
+    Raises
+    ------
+    UserError : none is named, or one can't be read
+    """
+    known, found = registry.known(), set()
+    for name in _named_corpora(data.corpora)[1]:
+        if name not in known:
+            found |= folder.label_words(_folder_path(name), data.pattern)
+    if not found:
+        raise config.UserError("labels auto: name a folder of labelled clips with --data.corpora")
+    return tuple(sorted(found))
 
 
 def _named_corpora(text: str) -> tuple[bool, list[str]]:
@@ -178,26 +217,38 @@ def _load(name: str, request: Request) -> Clips:
     """One corpus by its name in ``data.corpora``; loud where a folder's labels look wrong."""
     corpora = registry.known()
     clips = (corpora[name] if name in corpora else _folder_corpus(name)).load(request)
-    doubts = folder.doubts(clips) if name == "own" or name not in corpora else []
+    doubts = []
+    if request.vocabulary.is_digits and (name == "own" or name not in corpora):
+        doubts = folder.doubts(clips)
     if doubts:
         _shout(*(f"{name}: {doubt}" for doubt in doubts))
     return clips
 
 
-def _folder_corpus(name: str) -> registry.Corpus:
-    """A folder, or a CSV file, that is named instead of a corpus."""
+def _folder_path(name: str) -> Path:
+    """The folder, or the CSV file, that is named instead of a corpus."""
     path = Path(name.removeprefix("folder:"))
     if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".csv"):
         known = ", ".join(registry.known())
         raise config.UserError(
             f"data.corpora: {name!r} is neither auto, {known} nor a folder or CSV file"
         )
+    return path
+
+
+def _folder_corpus(name: str) -> registry.Corpus:
+    """A folder, or a CSV file, that is named instead of a corpus."""
+    path = _folder_path(name)
     return registry.Corpus(
         name,
         "not known",
         "a folder of clips",
         lambda request: load_folder(
-            path, request.audio, pattern=request.data.pattern, cache=request.data.root / "cache"
+            path,
+            request.audio,
+            pattern=request.data.pattern,
+            cache=request.data.root / "cache",
+            vocabulary=request.vocabulary,
         ),
         lambda request: path,
     )
@@ -291,30 +342,39 @@ def overview(facts: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def label_table(sets: Mapping[str, Clips]) -> str:
+def label_table(sets: Mapping[str, Clips], vocabulary: config.Vocabulary = ENGLISH_DIGITS) -> str:
     """Clips by label, and speakers, of each corpus in each of the named sets."""
+    names = class_names(vocabulary)
     rows = []
     for name, clips in sets.items():
         for corpus in np.unique(clips.corpus):
             chosen = clips.corpus == corpus
-            counts = np.bincount(clips.labels[chosen], minlength=config.N_CLASSES)
+            counts = np.bincount(clips.labels[chosen], minlength=len(names))
             speakers = len(np.unique(clips.speakers[chosen]))
             rows.append([f"{corpus}, {name}", *map(str, counts), str(speakers)])
-    heads = ["corpus", *config.DIGITS, "non-digit", "oh", "speakers"]
+    heads = ["corpus", *names, "speakers"]
     width = max(len(row[0]) for row in [heads, *rows])
-    columns = [f"<{width}", *[">6"] * len(config.DIGITS), ">11", ">6", ">10"]
+    columns = [f"<{width}", *(f">{max(6, len(name) + 2)}" for name in names), ">10"]
     return "\n".join(
         "".join(format(cell, column) for cell, column in zip(row, columns, strict=True))
         for row in [heads, *rows]
     )
 
 
-def report_labels(training: Clips, validation: Clips) -> None:
+def class_names(vocabulary: config.Vocabulary) -> list[str]:
+    """The classes of a table's columns."""
+    none = "non-digit" if vocabulary.is_digits else "other"
+    return [*vocabulary.labels, none, *["oh"] * vocabulary.knows_oh]
+
+
+def report_labels(
+    training: Clips, validation: Clips, vocabulary: config.Vocabulary = ENGLISH_DIGITS
+) -> None:
     """Print what will be learned; loud where a digit is missing in training, or a class in both."""
-    print(label_table({"training": training, "validation": validation}), flush=True)
-    names = [*config.DIGITS, "non-digits", "oh"]
+    print(label_table({"training": training, "validation": validation}, vocabulary), flush=True)
+    names = [name.replace("non-digit", "non-digits") for name in class_names(vocabulary)]
     trained, chosen = set(training.labels.tolist()), set(validation.labels.tolist())
-    for label in sorted(set(range(config.REJECT)) - trained):
+    for label in sorted(set(range(vocabulary.reject)) - trained):
         _shout(
             f"NO CLIP OF {names[label]} TO TRAIN ON: the networks will never answer {names[label]}."
         )

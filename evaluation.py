@@ -20,6 +20,7 @@ from protocols import (
     calibration,
     corpora_splits,
     interference,
+    languages,
     noise,
     oh,
     recordings,
@@ -123,6 +124,10 @@ PROTOCOLS: dict[str, tuple[Protocol, str]] = {
     "strings": (
         strings.strings,
         "strings of digits, whole and live (DIGIT_STRINGS_DIR, UNSEEN_SPEAKERS_DIR)",
+    ),
+    "languages": (
+        languages.languages_table,
+        "digits in other languages (LANGUAGES_DIR): trains once for each that is not there",
     ),
     "adapt": (adaptation.adapt, "what three clips a digit of a user's own voice are worth"),
     "audiomnist": (

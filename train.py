@@ -7,6 +7,8 @@
     python train.py --models digit_ctc                the one that hears whole strings (strings.pt)
     python train.py --teacher saved_models            a small student of the trained networks' vote
     python train.py --quick                           a quick look: better networks stay in place
+    python train.py --language fr                     the digits of another language
+    python train.py --data.corpora folder:birds --labels auto     any other words or sounds
     python train.py --resume                          go on after a crash or Ctrl-C
     torchrun --nproc-per-node 2 train.py              two processes, or one for each of two GPUs
     python train.py --init saved_models --data.corpora auto,own --training.epochs 3
@@ -49,7 +51,13 @@ from training.feature_cache import FeatureLoader
 from training.provenance import provenance
 from training.run_folder import open_run
 from training.run_log import RunLog
-from training.saving import check_writable, plan, reason_to_keep_apart, save_networks
+from training.saving import (
+    check_vocabulary,
+    check_writable,
+    plan,
+    reason_to_keep_apart,
+    save_networks,
+)
 from training.settings import TrainingData, TrainSettings, prepare_data, quick
 from training.trainer import Trainer
 
@@ -80,6 +88,7 @@ def train(
         train_settings = quick(train_settings)
     if not train_settings.dry_run:
         check_writable(train_settings.save_dir)
+        check_vocabulary(train_settings.save_dir, train_settings.vocabulary)
     teacher = find_teacher(train_settings)
     with distributed.in_turn():
         training_data = training_data or prepare_data(train_settings)
@@ -312,6 +321,7 @@ def calibrate(trainers: dict[str, Trainer]) -> dict[str, Checkpoint]:
             weights=trainer.best,
             audio=trainer.train_settings.audio,
             features=trainer.features,
+            vocabulary=trainer.train_settings.vocabulary,
             temperature=scales[name][0],
             reject_bias=scales[name][1],
             threshold=calibration.fit_threshold(posteriors[name], targets),

@@ -435,7 +435,10 @@ def _headline(cleaned: Cleaned, prediction: Prediction | None) -> str:
         speech += f", SNR about {cleaned.snr_db:.0f} dB"
     if prediction is None:
         return speech
-    answer = "no digit" if prediction.digit is None else f'"{config.DIGIT_WORDS[prediction.digit]}"'
+    vocabulary = prediction.vocabulary
+    answer = vocabulary.none
+    if prediction.digit is not None:
+        answer = f'"{vocabulary.words[prediction.digit]}"'
     return f"Recognised {answer} with confidence {prediction.confidence:.0%}. {speech}"
 
 
@@ -479,7 +482,7 @@ def _shade_speech(wave: Axes, spectrogram: Axes, cleaned: Cleaned) -> None:
 
 
 def _draw_posteriors(axes: Axes, prediction: Prediction) -> None:
-    """Grouped bars over the ten digits, one colour for each network and one for their vote."""
+    """Grouped bars over the labels, one colour for each network and one for their vote."""
     predictions = {
         name: model_prediction.posteriors
         for name, model_prediction in prediction.predictions.items()
@@ -495,11 +498,14 @@ def _draw_posteriors(axes: Axes, prediction: Prediction) -> None:
             color=_colour(name, position),
             label=config.display_name(name),
         )
-    axes.set_xticks(range(10), [f"{i}\n{word}" for i, word in enumerate(config.DIGIT_WORDS)])
+    vocabulary = prediction.vocabulary
+    titles = [vocabulary.title(index).replace(" ", "\n") for index in range(vocabulary.reject)]
+    axes.set_xticks(range(vocabulary.reject), titles)
     axes.set_ylim(0, 100)
+    other = "non-digit" if vocabulary.is_digits else "other words"
     _tidy(
         axes,
         ylabel="posterior (%)",
-        title=f"Posterior of each network; non-digit: {prediction.reject_probability:.0%}",
+        title=f"Posterior of each network; {other}: {prediction.reject_probability:.0%}",
     )
     axes.legend(frameon=False, fontsize=9)

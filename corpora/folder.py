@@ -36,7 +36,7 @@ def load_own(request: Request) -> Clips:
         raise config.UserError(
             f"{folder}: no recordings of your own yet; microphone_inference.py makes some"
         )
-    return load_folder(folder, request.audio, corpus="own")
+    return load_folder(folder, request.audio, corpus="own", vocabulary=request.vocabulary)
 
 
 def own_folder(request: Request) -> Path:
@@ -51,6 +51,7 @@ def load_folder(
     label_from_name: bool = True,
     pattern: str = "",
     cache: Path | None = None,
+    vocabulary: config.Vocabulary | None = None,
 ) -> Clips:
     """All recordings below `folder`, or in a table of recordings, resampled.
 
@@ -67,16 +68,17 @@ def load_folder(
     label_from_name : False takes any name, and non-digit as label
     pattern : how files are named, such as "speaker_label_take"; "" finds out
     cache : where a folder of thousands is kept decoded; None keeps it in memory
+    vocabulary : the labels, by default the ten digits in English
 
     Returns
     -------
-    clips : sorted by path; words other than the ten digits' are config.REJECT
+    clips : sorted by path; words that are no label are ``vocabulary.reject``
 
     Raises
     ------
     UserError : no such folder, a bad table or pattern, or no usable recording
     """
-    paths, labelled = _labels(folder, pattern, label_from_name)
+    paths, labelled = _labels(folder, pattern, label_from_name, labels_of(vocabulary))
     known: dict[Path, Labelled] = {}
     skipped: dict[Path, str] = {}
     for path in paths:
@@ -102,8 +104,32 @@ def load_folder(
     )
 
 
+def labels_of(vocabulary: config.Vocabulary | None) -> layouts.Labels:
+    """The words that are labels in names and tables."""
+    if vocabulary is None or vocabulary == config.Vocabulary():
+        return layouts.DIGITS
+    return layouts.Labels(vocabulary.by_name, vocabulary.reject)
+
+
+def label_words(folder: Path, pattern: str = "") -> set[str]:
+    """Every label in a folder or a table of recordings, in lower case.
+
+    They are in the table's column, where the pattern has them, in the names of the folders around
+    the files, or, where there are no folders or these are the speakers', in the files' names.
+
+    Raises
+    ------
+    UserError : no such folder, or a bad table or pattern
+    """
+    table = folder if folder.is_file() else layouts.find_table(folder)
+    if table is not None and not pattern:
+        return layouts.table_words(table)
+    paths = [PurePosixPath(path.relative_to(folder).as_posix()) for path in _sound_files(folder)]
+    return layouts.words_of(paths, pattern)
+
+
 def _labels(
-    folder: Path, pattern: str, label_from_name: bool
+    folder: Path, pattern: str, label_from_name: bool, known: layouts.Labels
 ) -> tuple[list[Path], Callable[[Path], Labelled]]:
     """The recordings of a folder or a table, and what tells the label of each."""
 
@@ -111,29 +137,31 @@ def _labels(
         return PurePosixPath(path.relative_to(folder).as_posix())
 
     if folder.is_file():
-        return _table(folder, [])
+        return _table(folder, [], known)
     table = layouts.find_table(folder) if label_from_name and not pattern else None
     paths = _sound_files(folder, table)
     if table is not None:
-        return _table(table, paths)
+        return _table(table, paths, known)
     if not label_from_name:
         return paths, lambda path: Labelled(config.REJECT, "", 0, _first_folder(inner(path)))
     if pattern:
         layouts.compile_pattern(pattern)
-        return paths, lambda path: layouts.by_pattern(inner(path), pattern)
+        return paths, lambda path: layouts.by_pattern(inner(path), pattern, known)
     paths = [path for path in paths if layouts.BACKGROUND_FOLDER not in path.parts]
-    folders = layouts.find_folders(map(inner, paths))
+    folders = layouts.find_folders(map(inner, paths), known)
     name = folder.resolve().name
-    return paths, lambda path: layouts.by_layout(inner(path), name, folders)
+    return paths, lambda path: layouts.by_layout(inner(path), name, folders, known)
 
 
 def _first_folder(path: PurePosixPath) -> str:
     return path.parts[0] if len(path.parts) > 1 else ""
 
 
-def _table(table: Path, paths: list[Path]) -> tuple[list[Path], Callable[[Path], Labelled]]:
+def _table(
+    table: Path, paths: list[Path], known: layouts.Labels
+) -> tuple[list[Path], Callable[[Path], Labelled]]:
     """The recordings that a table names; those of `paths` that it doesn't are counted."""
-    found = layouts.read_table(table)
+    found = layouts.read_table(table, known)
     left = len(set(paths) - set(found))
     if left:
         _warn(f"{left} sound files in {table.parent} are not in {table.name}: left out")

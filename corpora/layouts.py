@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -24,7 +24,7 @@ UNKNOWN_SPEAKER = "unknown"
 """Who speaks where nothing says it."""
 NON_DIGIT_LABELS = ("other", "non-digit", "no digit")
 """Labels of a table that stand for an out-of-vocabulary word."""
-CLIP_NAME = re.compile(r"(?P<label>[A-Za-z]+|\d)_(?P<speaker>.+)_(?P<take>\d+)")
+CLIP_NAME = re.compile(r"(?P<label>[^\W\d_]+|\d)_(?P<speaker>.+)_(?P<take>\d+)")
 NUMBERED_NAME = re.compile(r"(?P<speaker>.*?)[_\-. ()]*(?P<take>\d*)[)]?")
 SPEECH_COMMANDS_NAME = re.compile(r"(?P<speaker>.+)_nohash_(?P<take>\d+)")
 HASH = re.compile(r"[a-f]{7,}")
@@ -36,7 +36,7 @@ MAX_HEADER_BYTES = 10_000
 BACKGROUND_FOLDER = "_background_noise_"
 """Of Speech Commands: noise, not words."""
 PATTERN_WORDS = {
-    "label": r"(?P<label>[A-Za-z]+|\d)",
+    "label": r"(?P<label>[^\W\d_]+|\d)",
     "speaker": r"(?P<speaker>[^/]+?)",
     "take": r"(?P<take>\d+)",
     "any": r"[^/]*?",
@@ -58,7 +58,7 @@ class Labelled:
     """What is known of one recording."""
 
     label: int
-    """0 to 9, or config.REJECT for a non-digit."""
+    """Class index; 0 to 9, or config.REJECT for a non-digit."""
     speaker: str
     take: int
     group: str
@@ -73,9 +73,29 @@ class Folders:
     speakers: frozenset[PurePosixPath] = frozenset()
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Which words are labels, by default the digits; everything else is none of them."""
+
+    names: Mapping[str, int]
+    """Labels and their words, in lower case -> class index."""
+    reject: int
+    """Class index of all other words."""
+
+    def of(self, word: str) -> int:
+        """The class index of a label or a word."""
+        return self.names.get(word.lower(), self.reject)
+
+    def __contains__(self, word: str) -> bool:
+        return word.lower() in self.names
+
+
+DIGITS = Labels(DIGIT_LABELS, config.REJECT)
+
+
 def label_of(word: str) -> int:
     """The class index of a digit or a word."""
-    return DIGIT_LABELS.get(word.lower(), config.REJECT)
+    return DIGITS.of(word)
 
 
 def is_digit(word: str) -> bool:
@@ -100,7 +120,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(PATTERN_WORDS.get(part, re.escape(part)) for part in parts))
 
 
-def by_pattern(path: PurePosixPath, pattern: str) -> Labelled:
+def by_pattern(path: PurePosixPath, pattern: str, known: Labels = DIGITS) -> Labelled:
     """Label, speaker and take of a path within its folder, by a pattern.
 
     Raises
@@ -113,14 +133,16 @@ def by_pattern(path: PurePosixPath, pattern: str) -> Labelled:
         raise NoLabel(f"not named {pattern}")
     found = match.groupdict()
     return Labelled(
-        label_of(found["label"]),
+        known.of(found["label"]),
         found.get("speaker") or UNKNOWN_SPEAKER,
         int(found.get("take") or 0),
         path.parts[0] if len(path.parts) > depth else "",
     )
 
 
-def by_layout(path: PurePosixPath, folder: str, folders: Folders) -> Labelled:
+def by_layout(
+    path: PurePosixPath, folder: str, folders: Folders, known: Labels = DIGITS
+) -> Labelled:
     """Label, speaker and take of a path within `folder`, by the layouts that are usual.
 
     Parameters
@@ -128,18 +150,19 @@ def by_layout(path: PurePosixPath, folder: str, folders: Folders) -> Labelled:
     path : of the recording, within the folder
     folder : the folder's own name, the label of Speech Commands' files directly in it
     folders : what :func:`find_folders` found
+    known : the labels
 
     Raises
     ------
     NoLabel : none fits
     """
     parent, stem = path.parent, path.stem
-    in_digit_folder = parent in folders.labels and is_digit(parent.name)
+    in_digit_folder = parent in folders.labels and parent.name in known
     match, label = SPEECH_COMMANDS_NAME.fullmatch(stem), parent.name or folder
     described = match is not None or parent in folders.labels | folders.speakers
     if match is None:
         match = CLIP_NAME.fullmatch(stem)
-        if match is not None and (is_digit(match["label"]) or not in_digit_folder):
+        if match is not None and (match["label"] in known or not in_digit_folder):
             label = match["label"]
         elif parent in folders.labels:  # 7/ann_b_3 is a seven
             match = NUMBERED_NAME.fullmatch(stem)
@@ -147,14 +170,14 @@ def by_layout(path: PurePosixPath, folder: str, folders: Folders) -> Labelled:
         raise NoLabel("not named like 7_speaker_0 or word_speaker_0")
     groups = parent.parts[:-1] if described else parent.parts
     return Labelled(
-        label_of(label),
+        known.of(label),
         match["speaker"] or UNKNOWN_SPEAKER,
         int(match["take"] or 0),
         groups[0] if groups else "",
     )
 
 
-def find_folders(paths: Iterable[PurePosixPath]) -> Folders:
+def find_folders(paths: Iterable[PurePosixPath], known: Labels = DIGITS) -> Folders:
     """Tell folders of labels and of speakers from folders that mean something else.
 
     Folders are named after labels where they are digits, or words beside digits'; after speakers
@@ -170,11 +193,41 @@ def find_folders(paths: Iterable[PurePosixPath]) -> Folders:
         beside.setdefault(folder.parent, []).append(folder)
     of_labels, of_speakers = set(), set()
     for folders in beside.values():
-        if any(is_digit(folder.name) for folder in folders):
-            of_labels |= {item for item in folders if is_digit(item.name) or item.name.isalpha()}
+        if any(folder.name in known for folder in folders):
+            of_labels |= {item for item in folders if item.name in known or item.name.isalpha()}
         if len(folders) > 1 and all(speakers[folder] == {folder.name} for folder in folders):
             of_speakers |= set(folders)
     return Folders(frozenset(of_labels), frozenset(of_speakers))
+
+
+def table_words(path: Path) -> set[str]:
+    """The labels in a table of recordings, in lower case.
+
+    Raises
+    ------
+    UserError : unreadable
+    """
+    words = {row.get("label", "").lower() for _, row in _table_rows(path)[1]}
+    return words - {"", *NON_DIGIT_LABELS}
+
+
+def words_of(paths: Iterable[PurePosixPath], pattern: str = "") -> set[str]:
+    """The labels of recordings, by the pattern, their folders or their names, in lower case."""
+    paths = [path for path in paths if BACKGROUND_FOLDER not in path.parts]
+    if pattern:
+        depth = pattern.replace("\\", "/").strip("/").count("/") + 1
+        compiled = compile_pattern(pattern)
+        names = ["/".join(path.with_suffix("").parts[-depth:]) for path in paths]
+        return {match["label"].lower() for match in map(compiled.fullmatch, names) if match}
+    matches = [CLIP_NAME.fullmatch(path.stem) for path in paths]
+    folders = {path.parent.name for path in paths}
+    in_names = all(
+        match and match["speaker"] == path.parent.name
+        for match, path in zip(matches, paths, strict=True)
+    )
+    if len(folders) == 1 or in_names:
+        return {match["label"].lower() for match in matches if match}
+    return {folder.lower() for folder in folders if folder}
 
 
 def find_table(folder: Path) -> Path | None:
@@ -197,7 +250,7 @@ def find_table(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_table(path: Path) -> dict[Path, Labelled]:
+def read_table(path: Path, known: Labels = DIGITS) -> dict[Path, Labelled]:
     """A table of recordings: columns file, label and, if known, speaker; comma, ; or tab.
 
     Files are named from the table's own folder. A label is a digit, its word or "other".
@@ -219,7 +272,7 @@ def read_table(path: Path) -> dict[Path, Labelled]:
         if path.parent / name in found:
             raise config.UserError(f"{where}: {row['file']!r} stands there twice")
         found[path.parent / name] = Labelled(
-            _table_label(row["label"], where), row.get("speaker") or UNKNOWN_SPEAKER, 0, ""
+            _table_label(row["label"], where, known), row.get("speaker") or UNKNOWN_SPEAKER, 0, ""
         )
     return found
 
@@ -259,13 +312,13 @@ def _inner_path(name: str, where: str) -> PurePosixPath:
     return path
 
 
-def _table_label(word: str, where: str) -> int:
+def _table_label(word: str, where: str, known: Labels) -> int:
     """A label that a table gives; spreadsheets write 7 as 7.0."""
     word = word.lower().removesuffix(".0")
-    if word in DIGIT_LABELS:
-        return DIGIT_LABELS[word]
-    if word in NON_DIGIT_LABELS:
-        return config.REJECT
+    if word in known or word in NON_DIGIT_LABELS:
+        return known.of(word)
+    if known is not DIGITS:
+        raise config.UserError(f"{where}: unknown label {word!r}: use {', '.join(known.names)}")
     raise config.UserError(
         f"{where}: unknown label {word!r}: use 0 to 9, zero to nine, or other for a non-digit"
     )

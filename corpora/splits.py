@@ -83,14 +83,14 @@ def random_split(clips: Clips, validation_fraction: float, seed: int) -> Split:
     """
     rng = np.random.default_rng([seed, 1])  # another stream than that of the validation set
     test = np.zeros(len(clips), bool)
-    test[_stratified(clips, np.arange(len(clips)), RANDOM_TEST_FRACTION, rng)] = True
+    test[stratified(clips, np.arange(len(clips)), RANDOM_TEST_FRACTION, rng)] = True
     return _carve(clips, test, validation_fraction, seed, "a fifth of the clips")
 
 
 def _carve(clips: Clips, test: np.ndarray, fraction: float, seed: int, what: str) -> Split:
     """Share out what is not in `test`, bool (n,), between training and validation."""
     rest = np.flatnonzero(~test)
-    validation = _stratified(clips, rest, fraction, np.random.default_rng(seed))
+    validation = stratified(clips, rest, fraction, np.random.default_rng(seed))
     train = np.setdiff1d(rest, validation)
     if not (test.any() and len(validation) and len(train)):
         raise config.UserError(
@@ -100,7 +100,7 @@ def _carve(clips: Clips, test: np.ndarray, fraction: float, seed: int, what: str
     return Split(train, validation, np.flatnonzero(test))
 
 
-def _stratified(
+def stratified(
     clips: Clips, indices: np.ndarray, fraction: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw round(fraction x size) clips of each digit and speaker; sorted indices.
@@ -136,7 +136,7 @@ class KeptAside:
         return self.by_speaker | self.by_word
 
 
-def keep_aside(clips: Clips, fraction: float, seed: int) -> KeptAside:
+def keep_aside(clips: Clips, fraction: float, seed: int, reject: int = config.REJECT) -> KeptAside:
     """Choose the speakers of each corpus, and the words, that only validate.
 
     A speaker has one name in all parts of a corpus, so digits and other words of a person stay
@@ -148,12 +148,13 @@ def keep_aside(clips: Clips, fraction: float, seed: int) -> KeptAside:
     clips : of any corpora
     fraction : share of the speakers of each corpus; where that is nobody, of all corpora together
     seed : of the choice of speakers; the words are always the same
+    reject : class index of words that are no label
     """
     known = registry.known()
     corpora = [str(name) for name in np.unique(clips.corpus)]
     people = [name for name in corpora if name not in known or known[name].people]
     ours = [name for name in corpora if name in known and name != "own"]
-    words = (clips.labels == config.REJECT) & np.isin(clips.corpus, ours)
+    words = (clips.labels == reject) & np.isin(clips.corpus, ours)
     by_word = np.zeros(len(clips), bool)
     by_word[words] = [is_kept_aside(word_of(name)) for name in clips.names[words]]
     return KeptAside(_of_drawn_speakers(clips, people, fraction, seed), by_word)
@@ -204,7 +205,7 @@ def is_kept_aside(word: str) -> bool:
     return int.from_bytes(digest, "big") % 100 < WORDS_KEPT_ASIDE
 
 
-def digit_repeats(clips: Clips) -> np.ndarray:
+def digit_repeats(clips: Clips, reject: int = config.REJECT) -> np.ndarray:
     """How often to show each clip, so that the digits of a corpus come equally often: int64 (n,).
 
     The clips of a digit that has a third of the commonest digit's are shown three times, those of
@@ -212,8 +213,8 @@ def digit_repeats(clips: Clips) -> np.ndarray:
     """
     repeats = np.ones(len(clips), np.int64)
     for name in np.unique(clips.corpus):
-        digits = np.flatnonzero((clips.corpus == name) & (clips.labels != config.REJECT))
-        counts = np.bincount(clips.labels[digits], minlength=len(config.DIGITS))
+        digits = np.flatnonzero((clips.corpus == name) & (clips.labels != reject))
+        counts = np.bincount(clips.labels[digits], minlength=reject)
         wanted = np.rint(counts.max() / np.maximum(counts, 1)).astype(np.int64)
         repeats[digits] = np.minimum(wanted, MAX_REPEATS)[clips.labels[digits]]
     return repeats

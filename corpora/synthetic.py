@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import dataclasses
 import hashlib
 import json
 import time
@@ -28,7 +27,7 @@ import config
 import utils
 from corpora.clips import Clips, concatenate
 from corpora.registry import Request, register
-from synthesis import evaluation_words, foreign_digits, vocabulary, voice_engines
+from synthesis import evaluation_words, foreign_digits, language_speakers, vocabulary, voice_engines
 from synthesis.speakers import (
     KOKORO_READINGS,
     Line,
@@ -137,12 +136,15 @@ def _key(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> str
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-    facts = [VERSION, dataclasses.asdict(settings), seed, sample_rate, versions]
+    facts = [VERSION, settings.values(), seed, sample_rate, versions]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _make(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> Clips:
     """Let the synthesisers work side by side; eSpeak takes over what another can't do."""
+    if language_speakers.wanted(settings):
+        spoken = language_speakers.speech(settings, seed)
+        return _finish(spoken, seed, sample_rate)
     plans, jobs = _plans(settings, seed), []
     joe_ipa = pronunciations(plans["piper"])
     kokoro_ipa = [pronunciations(plans["kokoro"], accent) for accent in ("en-us", "en")]

@@ -87,16 +87,16 @@ class RecordingStore:
         return stem
 
     def label(self, result: RecognitionResult, digit: int) -> Path | None:
-        """Keep the cleaned clip of a result as a recording of `digit` by the user.
+        """Keep the cleaned clip of a result as the user's recording of the label numbered `digit`.
 
         A second label for the same result replaces the first. Returns the clip's path, or None
         where it can't be saved, which is told.
         """
-        own = self.folder / "own"
+        own, name = self.folder / "own", result.vocabulary.labels[digit]
         try:
             if self._labelled is not None and self._labelled[0] is result:
                 self._labelled[1].unlink(missing_ok=True)
-            path = own / f"{digit}_{self.user}_{next_take(own, digit, self.user)}.wav"
+            path = own / f"{name}_{self.user}_{next_take(own, name, self.user)}.wav"
             audio_io.write_audio(path, cleaned_sound(result), result.rate)
             self._labelled = result, path
             append_line(
@@ -149,8 +149,8 @@ def append_line(path: Path, values: dict[str, Any]) -> None:
             raise OSError(f"{path}: the disk is full")
 
 
-def next_take(folder: Path, digit: int, user: str) -> int:
-    """One more than the largest number among the user's clips of a digit; 0 for the first."""
-    pattern = re.compile(rf"{digit}_{re.escape(user)}_(\d+)\.wav")
-    matches = (pattern.fullmatch(path.name) for path in folder.glob(f"{digit}_*.wav"))
+def next_take(folder: Path, label: str, user: str) -> int:
+    """One more than the largest number among the user's clips of a label; 0 for the first."""
+    pattern = re.compile(rf"{re.escape(label)}_{re.escape(user)}_(\d+)\.wav")
+    matches = (pattern.fullmatch(path.name) for path in folder.glob("*.wav"))
     return max((int(match[1]) + 1 for match in matches if match), default=0)

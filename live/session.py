@@ -19,6 +19,7 @@ from live import devices, microphone
 from live.recording_store import RecordingStore
 from live.terminal import Keyboard, Terminal
 from recognition.digit_strings import StringRecognizer, StringResult
+from recognition.paused_strings import PausedStrings, string_recognizer
 from recognition.recognizer import RecognitionResult, Recognizer
 from recognition.runtime import use_one_core
 
@@ -98,9 +99,9 @@ class Session:
         return recognizer
 
     @functools.cached_property
-    def string_recognizer(self) -> StringRecognizer:
+    def string_recognizer(self) -> StringRecognizer | PausedStrings:
         """The network that hears whole strings."""
-        recognizer = StringRecognizer(self.settings.decision, self.settings.string)
+        recognizer = string_recognizer(self.settings.decision, self.settings.string)
         use_one_core()
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -138,7 +139,7 @@ class Session:
     def _text(self, result: RecognitionResult) -> str:
         if self.settings.json:
             return json.dumps(result.as_dict())
-        text = str(result.digit) if self.settings.quiet else result.as_text()
+        text = str(result.prediction.label) if self.settings.quiet else result.as_text()
         if result.recording.source == "microphone":
             return text
         return f"{utils.printable(result.recording.source)}: {text}"
@@ -157,16 +158,18 @@ class Session:
 
     def correct(self, line: str) -> None:
         """Take the right digit for the last result, as a digit or a word."""
-        digit = as_digit(line)
+        vocabulary = self.recognizer.vocabulary
+        digit = as_label(line, vocabulary)
         if digit is None:
-            self.terminal.say(f"{line!r} is no digit")
+            kind = "digit" if vocabulary.is_digits else f"label: use {', '.join(vocabulary.labels)}"
+            self.terminal.say(f"{line!r} is no {kind}")
         elif self.last is None:
             self.terminal.say("there is no answer to correct yet")
         else:
             with utils.ctrl_c_waits():
                 path = self.store.label(self.last, digit)
             if path is not None:
-                self.terminal.say(f"kept as your {digit}: {path}")
+                self.terminal.say(f"kept as your {vocabulary.labels[digit]}: {path}")
 
 
 def load_recognizer(settings: LiveScriptSettings) -> Recognizer:
@@ -188,14 +191,9 @@ def microphone_recording(
     return Recording(waveform, sample_rate, "microphone", remarks, live=True)
 
 
-def as_digit(text: str) -> int | None:
-    """The digit that "7" or "seven" names; None for anything else."""
-    text = text.strip().lower()
-    names = {
-        **{name: i for i, name in enumerate(config.DIGITS)},
-        **{word: i for i, word in enumerate(config.DIGIT_WORDS)},
-    }
-    return names.get(text)
+def as_label(text: str, vocabulary: config.Vocabulary) -> int | None:
+    """The number of the label that "7", "seven" or "sept" names; None for anything else."""
+    return vocabulary.by_name.get(text.strip().lower())
 
 
 def is_quit(line: str) -> bool:

@@ -14,19 +14,20 @@ from torch import Tensor
 import config
 
 
-def fold_oh(logits: Tensor, as_zero: bool) -> Tensor:
+def fold_oh(logits: Tensor, as_zero: bool, n_answers: int = config.N_ANSWERS) -> Tensor:
     """Add the probability of "oh" to that of zero, or to that of non-digit.
 
     Parameters
     ----------
     logits : float (..., 12), or (..., 11), which come back as they are
     as_zero : to which of the two
+    n_answers : classes of answers; a network for other words has no outputs beside these
 
     Returns
     -------
     logits : float (..., 11), ten digits and non-digit
     """
-    if logits.shape[-1] <= config.OH:
+    if logits.shape[-1] <= n_answers:
         return logits
     target = 0 if as_zero else config.REJECT
     pair = torch.stack((logits[..., target], logits[..., config.OH]), dim=-1)

@@ -84,9 +84,14 @@ def network_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def model_arguments(
-    name: str, settings: config.ModelSettings, features_kind: str = "log_mel"
+    name: str,
+    settings: config.ModelSettings,
+    features_kind: str = "log_mel",
+    n_outputs: int = config.N_CLASSES,
 ) -> dict[str, Any]:
     """The keyword arguments of network `name`: its ``{name}_width``, and what the features ask.
+
+    `n_outputs` is what a network has that does not hear whole strings.
 
     Raises
     ------
@@ -94,7 +99,7 @@ def model_arguments(
     """
     arguments: dict[str, Any] = {
         "width": getattr(settings, f"{name}_width"),
-        "n_classes": config.N_FRAME_CLASSES if name in SEQUENCE else config.N_CLASSES,
+        "n_classes": config.N_FRAME_CLASSES if name in SEQUENCE else n_outputs,
     }
     if features_kind == "encoder":
         if name not in FOR_ENCODER:

@@ -55,6 +55,7 @@ class EvaluationSettings:
         "cross",
         "oh",
         "strings",
+        "languages",
     ] = "official"
     """The question to ask; each is described above."""
     clean: Literal["auto", "on", "off"] = "auto"
@@ -72,6 +73,12 @@ class EvaluationSettings:
     """Folder of out-of-vocabulary words, named {word}_{speaker}_{take} (NON_DIGITS_DIR)."""
     languages_dir: Path | None = config.path_from_environment("LANGUAGES_DIR")
     """Folder with a folder of digits for each other language, named by its code (LANGUAGES_DIR)."""
+    languages: tuple[str, ...] = ()
+    """Languages to score, by the names of their folders; by default all that eSpeak NG has
+    (protocol languages)."""
+    real_speakers: tuple[str, ...] = ()
+    """Languages whose recorded speakers train as well, a fifth left out at a time (protocol
+    languages)."""
     speech_commands_dir: Path | None = config.path_from_environment("SPEECH_COMMANDS_DIR")
     """Folder of Speech Commands v0.02, unpacked, with its lists (SPEECH_COMMANDS_DIR)."""
     train_on: str = "fsdd"

@@ -79,6 +79,9 @@ def scored_fold(
 def fold_key(settings: EvaluationSettings) -> str:
     """Changes with every setting, except the seed, that a fold's result depends on."""
     train_settings = dataclasses.asdict(settings.train_settings())
+    train_settings["synthetic"] = settings.synthetic.values()
+    for name in ("language", "labels"):  # told by the protocol that changes them
+        train_settings.pop(name)
     for name in ("seed", "save_dir", "runs_dir", "init", "resume", "overwrite", "dry_run"):
         train_settings.pop(name)
     for name in (*config.PLACES, "test_speaker", "split"):

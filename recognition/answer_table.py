@@ -39,6 +39,8 @@ COLUMNS = {
     "remarks": str,
 }
 """The table's columns and the kind of their values; any value may be missing but the path."""
+LABEL = "label"
+"""The column, only where labels are no digits, that names the label; digit is its number."""
 STRING_COLUMNS = {
     "path": str,
     "digits": str,
@@ -104,6 +106,8 @@ def answer_row(name: str, result: RecognitionResult) -> Row:
             said = answer.predictions[network]
             row[f"{network}_digit"] = said.digit
             row[f"{network}_confidence"] = round(said.confidence, 4)
+    if not result.vocabulary.is_digits:
+        row[LABEL] = answer.label
     if result.speech.size and result.cleaned is not None:
         measured = result.measured()
         row |= {name: measured[name] for name in ("speech_start_s", "speech_end_s", "snr_db")}
@@ -124,6 +128,11 @@ def string_row(name: str, result: StringResult) -> Row:
 def error_row(name: str, error: str, columns: Iterable[str] = COLUMNS) -> Row:
     """The row of a file that could not be answered: nothing but why."""
     return empty_row(name, columns) | {"error": error}
+
+
+def columns_of(rows: Iterable[Row]) -> dict[str, type]:
+    """The columns of answers: one more where labels are no digits."""
+    return COLUMNS | ({LABEL: str} if any(LABEL in row for row in rows) else {})
 
 
 def empty_row(name: str, columns: Iterable[str] = COLUMNS) -> Row:
@@ -172,7 +181,7 @@ def write_csv(
         )
         table.writerow(columns)
         for row in rows:
-            cells = [row[name] for name in columns]
+            cells = [row.get(name) for name in columns]
             table.writerow(map(_with_comma, cells) if semicolon else cells)
 
 

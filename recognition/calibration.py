@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-import config
-
 NO_DIGIT_SHARE = 0.1
 """Share of what a microphone hears that is taken to be no digit."""
 
@@ -17,9 +15,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def calibrated(logits: np.ndarray, temperature: float, reject_bias: float) -> np.ndarray:
-    """Posteriors, float64 (n, classes): softmax of logits / temperature, "no digit" shifted."""
+    """Posteriors, float64 (n, classes): softmax of logits / temperature, the last one shifted."""
     scaled = logits / temperature
-    scaled[:, config.REJECT] += reject_bias
+    scaled[:, -1] += reject_bias
     return softmax(scaled)
 
 
@@ -43,7 +41,7 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
 
     if not len(targets):
         return 1.0, 0.0
-    rejects = targets == config.REJECT
+    rejects = targets == logits.shape[1] - 1
     share = rejects.mean()
     both, weights = 0 < share < 1, np.ones(len(targets))
     if both:
@@ -62,11 +60,11 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
 def fit_threshold(posteriors: np.ndarray, targets: np.ndarray, accepted: float = 0.97) -> float:
     """The confidence that the share `accepted` of the rightly recognised digits reaches.
 
-    `posteriors` is float (n, 11) and `targets` int (n,); clips of "no digit" are not looked at.
-    Returns 0 where no digit was recognised.
+    `posteriors` is float (n, classes), the last of them "no digit", and `targets` int (n,); clips
+    of "no digit" are not looked at. Returns 0 where no digit was recognised.
     """
-    digits = targets != config.REJECT
-    best = posteriors[:, : config.REJECT]
+    best = posteriors[:, :-1]
+    digits = targets != best.shape[1]
     right = digits & (best.argmax(axis=1) == targets)
     if not right.any():
         return 0.0

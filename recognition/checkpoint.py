@@ -32,8 +32,7 @@ class Checkpoint:
 
     `temperature` and `reject_bias` calibrate its posteriors, `threshold` is the confidence below
     which it alone says "no digit", `vote_threshold` the same for the vote of the networks trained
-    with it, `vote_weight` what it counts in that vote. `labels` says what its outputs are, so that
-    a network for other words is refused.
+    with it, `vote_weight` what it counts in that vote. `vocabulary` says what its outputs are.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     audio: config.AudioSettings
     features: config.FeaturesSettings
-    labels: tuple[str, ...] = config.DIGITS
+    vocabulary: config.Vocabulary = field(default_factory=config.Vocabulary)
     temperature: float = 1.0
     reject_bias: float = 0.0
     threshold: float = 0.0
@@ -52,7 +51,8 @@ class Checkpoint:
     @property
     def knows_oh(self) -> bool:
         """Whether the network has an output for "oh"; those of earlier versions haven't."""
-        return self.arguments.get("n_classes") == config.N_CLASSES
+        outputs = self.arguments.get("n_classes")
+        return self.vocabulary.knows_oh and outputs == self.vocabulary.n_outputs
 
     def network(self) -> tuple[FrontEnd, nn.Module]:
         """The front end and the network, in evaluation mode, on the CPU."""
@@ -65,12 +65,15 @@ class Checkpoint:
 def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, atomically, as plain values and tensors that ``weights_only`` accepts."""
     content = {item.name: getattr(checkpoint, item.name) for item in dataclasses.fields(checkpoint)}
+    vocabulary = content.pop("vocabulary")
     content |= {
         "format": FORMAT,
-        "labels": list(checkpoint.labels),
+        "labels": list(vocabulary.labels),
         "audio": dataclasses.asdict(checkpoint.audio),
         "features": dataclasses.asdict(checkpoint.features),
     }
+    if vocabulary != config.Vocabulary():  # which are in no file of English digits
+        content |= {"words": list(vocabulary.words), "language": vocabulary.language}
     utils.save_tensors(path, content)
 
 
@@ -123,17 +126,27 @@ def check_purpose(path: Path, checkpoint: Checkpoint, strings: bool) -> None:
 def unpacked(content: dict[str, Any]) -> Checkpoint:
     """The checkpoint in a file's dictionary."""
     values = {name: value for name, value in content.items() if name != "format"}
+    labels, language = texts(values.pop("labels")), values.pop("language", "en")
+    names = config.DIGIT_WORDS if labels == config.DIGITS else labels
+    vocabulary = config.Vocabulary(labels, texts(values.pop("words", names)), language)
     features = dict(values["features"])
     if features.get("mel_scale") == "slaney":  # a setting once, now always so
         features.pop("mel_scale")
     return Checkpoint(
         **values
         | {
-            "labels": tuple(values["labels"]),
+            "vocabulary": vocabulary,
             "audio": settings_group(config.AudioSettings, values["audio"]),
             "features": settings_group(config.FeaturesSettings, features),
         }
     )
+
+
+def texts(values: Any) -> tuple[str, ...]:
+    """Stored labels or words."""
+    if not isinstance(values, list | tuple) or not all(isinstance(item, str) for item in values):
+        raise TypeError
+    return tuple(values)
 
 
 def settings_group(kind: type[Group], values: dict[str, Any]) -> Group:
@@ -166,11 +179,15 @@ def fits(value: object, hint: Any) -> bool:
 
 def check_values(checkpoint: Checkpoint) -> None:
     """Refuse labels, outputs, calibration and record that no training gives."""
-    if checkpoint.labels != config.DIGITS:
+    vocabulary, hears_strings = checkpoint.vocabulary, checkpoint.name in registry.SEQUENCE
+    if hears_strings and vocabulary != config.Vocabulary():
         raise config.UserError("its labels are not the ten digits")
+    if not isinstance(vocabulary.language, str):
+        raise config.UserError(f"its language is {shown(vocabulary.language)}")
     outputs = checkpoint.arguments.get("n_classes", config.N_ANSWERS)
-    hears_strings = checkpoint.name in registry.SEQUENCE
-    known = [config.N_FRAME_CLASSES] if hears_strings else [config.N_ANSWERS, config.N_CLASSES]
+    known = [vocabulary.n_answers, vocabulary.n_outputs]
+    if hears_strings:
+        known = [config.N_FRAME_CLASSES]
     if not fits(outputs, int) or outputs not in known:
         raise config.UserError(f"its n_classes is {shown(outputs)}")
     for name, low, high in (

@@ -175,10 +175,10 @@ def quiet(name: str) -> Iterator[None]:
 
 def onnx_metadata(predictor: Predictor, precision: str) -> dict[str, Any]:
     """What somebody who has only the file must know."""
-    checkpoints = predictor.checkpoints
+    checkpoints, vocabulary = predictor.checkpoints, predictor.vocabulary
     metadata = {
         "version": VERSION,
-        "labels": [*config.DIGITS, "no digit"],
+        "labels": [*vocabulary.labels, vocabulary.none],
         "networks": predictor.names,
         "precision": precision,
         "audio": predictor.audio,
@@ -190,6 +190,8 @@ def onnx_metadata(predictor: Predictor, precision: str) -> dict[str, Any]:
         "licence": LICENCE,
         "records": predictor.records,
     }
+    if vocabulary != config.Vocabulary():
+        metadata |= {"words": vocabulary.words, "language": vocabulary.language}
     if any(item.features.kind == "encoder" for item in checkpoints.values()):
         metadata["encoder_licence"] = speech_encoder.LICENCE
         metadata["encoder_sha256"] = file_digest(config.program_path(config.ENCODER_FILE))

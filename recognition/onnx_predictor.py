@@ -73,6 +73,7 @@ class OnnxPredictor(VotingPredictor):
         check_interface(path, self.session, self.metadata)
         self.audio = config.AudioSettings(**self.metadata["audio"])
         self.vote_weights = self.metadata["vote_weights"]
+        self.vocabulary = vocabulary_of(self.metadata)
         self.path, self.settings, self.oh = path, settings, settings.oh
         self.select(names or self.metadata["networks"])
 
@@ -117,6 +118,13 @@ class OnnxPredictor(VotingPredictor):
             for name, values in zip(self.names, self.session.run(self.names, inputs), strict=True):
                 posteriors[name].append(values[0])
         return {name: np.stack(rows) for name, rows in posteriors.items()}
+
+
+def vocabulary_of(metadata: Mapping[str, Any]) -> config.Vocabulary:
+    """What the networks of a file tell apart; those of English digits need not say their words."""
+    labels = tuple(metadata["labels"][:-1])
+    words = tuple(metadata.get("words", config.DIGIT_WORDS))
+    return config.Vocabulary(labels, words, metadata.get("language", "en"))
 
 
 def open_session(path: Path, wanted: Sequence[str]) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 
 import config
 
+ENGLISH_DIGITS = config.Vocabulary()
 LEAST_POSTERIOR = 1e-7
 """No network rules anything out more firmly, so that one alone can't veto an answer."""
 
@@ -30,7 +31,8 @@ class ModelPrediction:
 class Prediction:
     """The answer to one recording.
 
-    `digit` is None for "no digit", `best_guess` never is. `posteriors`, float32 (10,), is the vote;
+    `digit` is the number of a label, which for digits is the digit itself, and None for "no digit";
+    `best_guess` never is. `posteriors`, float32 (10,), is the vote;
     it and `reject_probability` add up to 1. `latency_ms` is the computing time of this answer, or
     its share of the batch's.
     """
@@ -43,6 +45,12 @@ class Prediction:
     reject_probability: float
     predictions: dict[str, ModelPrediction]
     latency_ms: float
+    vocabulary: config.Vocabulary = ENGLISH_DIGITS
+
+    @property
+    def label(self) -> str | None:
+        """The name of the label; None for "no digit"."""
+        return None if self.digit is None else self.vocabulary.labels[self.digit]
 
 
 class VotingPredictor(ABC):
@@ -55,6 +63,7 @@ class VotingPredictor(ABC):
     vote_weights : what each network's vote counts
     threshold : confidence below which the answer is "no digit"
     oh : whether "oh" is taken for zero
+    vocabulary : what the networks tell apart
     """
 
     names: list[str]
@@ -62,6 +71,7 @@ class VotingPredictor(ABC):
     vote_weights: Mapping[str, float]
     threshold: float
     oh: bool
+    vocabulary: config.Vocabulary
 
     @property
     @abstractmethod
@@ -77,7 +87,8 @@ class VotingPredictor(ABC):
     def heard(self, waveforms: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Each network's calibrated posteriors, float32 (batch, 11): ten digits and "no digit".
 
-        `waveforms` are float32 (samples,) at the networks' rate, none of them empty.
+        Of other labels there are as many, and one more. `waveforms` are float32 (samples,) at the
+        networks' rate, none of them empty.
         """
 
     def predict(self, waveform: np.ndarray) -> Prediction:
@@ -91,7 +102,7 @@ class VotingPredictor(ABC):
         """
         start = time.perf_counter()
         spoken = [index for index, waveform in enumerate(waveforms) if len(waveform)]
-        predictions = [no_speech(self.names)] * len(waveforms)
+        predictions = [no_speech(self.names, self.vocabulary)] * len(waveforms)
         if spoken:
             posteriors = self.heard([finite(waveforms[index]) for index in spoken])
             votes = vote(posteriors, self.vote_weights)
@@ -105,18 +116,19 @@ class VotingPredictor(ABC):
         self, voted: np.ndarray, by_model: dict[str, np.ndarray], latency_ms: float
     ) -> Prediction:
         """Turn posteriors (11,) into an answer: a digit if it wins and is sure enough."""
-        best = int(voted[: config.REJECT].argmax())
+        best = int(voted[:-1].argmax())
         confidence = float(voted[best])
-        accepted = confidence >= self.threshold and confidence >= float(voted[config.REJECT])
+        accepted = confidence >= self.threshold and confidence >= float(voted[-1])
         return Prediction(
             best if accepted else None,
             best,
             confidence,
             accepted,
-            voted[: config.REJECT],
-            float(voted[config.REJECT]),
+            voted[:-1],
+            float(voted[-1]),
             {name: model_prediction(item) for name, item in by_model.items()},
             latency_ms,
+            self.vocabulary,
         )
 
 
@@ -165,13 +177,13 @@ def unknown_oh(place: object) -> config.UserError:
 
 def model_prediction(posteriors: np.ndarray) -> ModelPrediction:
     """One network's best digit from its posteriors (11,)."""
-    best = int(posteriors[: config.REJECT].argmax())
-    return ModelPrediction(best, float(posteriors[best]), posteriors[: config.REJECT])
+    best = int(posteriors[:-1].argmax())
+    return ModelPrediction(best, float(posteriors[best]), posteriors[:-1])
 
 
-def no_speech(names: list[str]) -> Prediction:
+def no_speech(names: list[str], vocabulary: config.Vocabulary = ENGLISH_DIGITS) -> Prediction:
     """The answer to a recording without speech: "no digit", and no guess which."""
-    silent = np.zeros(config.REJECT, np.float32)
+    silent = np.zeros(vocabulary.reject, np.float32)
     return Prediction(
         None,
         0,
@@ -181,4 +193,5 @@ def no_speech(names: list[str]) -> Prediction:
         1.0,
         {name: ModelPrediction(0, 0.0, silent) for name in names},
         0.0,
+        vocabulary,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,35 @@ import config
 from audio_feature_extraction import mean_logits, prepare_clip
 from models.oh import fold_oh
 from recognition import calibration
-from recognition.checkpoint import load_checkpoint
+from recognition.checkpoint import Checkpoint, load_checkpoint
 from recognition.prediction import VotingPredictor, unknown_oh, widest_audio
 
 BATCH = 256
 """Clips that go through a network together: more gain nothing on a CPU and cost memory."""
+
+
+def shared_vocabulary(checkpoints: Mapping[str, Checkpoint]) -> config.Vocabulary:
+    """What all of some networks tell apart.
+
+    Raises
+    ------
+    UserError : one of them tells something else apart, and they can't vote
+    """
+    (first, vocabulary), *others = ((name, one.vocabulary) for name, one in checkpoints.items())
+    for name, theirs in others:
+        if theirs != vocabulary:
+            raise config.UserError(
+                f"{first} knows the {described(vocabulary)}, {name} the {described(theirs)}: keep "
+                "networks for each in a folder of their own"
+            )
+    return vocabulary
+
+
+def described(vocabulary: config.Vocabulary) -> str:
+    """A vocabulary in a few words."""
+    if vocabulary.is_digits:
+        return f"digits in {vocabulary.language!r}"
+    return f"words {', '.join(vocabulary.labels[:3])} ..."
 
 
 class Predictor(VotingPredictor):
@@ -48,6 +72,7 @@ class Predictor(VotingPredictor):
             files = [folder / f"{name}.pt" for name in names]
         self.checkpoints = {path.stem: load_checkpoint(path) for path in files}
         self.names = list(self.checkpoints)
+        self.vocabulary = shared_vocabulary(self.checkpoints)
         self.oh = settings.oh
         if self.oh and not (config.DecisionSettings.oh or self.knows_oh):
             raise unknown_oh(settings.models_dir)
@@ -89,7 +114,7 @@ class Predictor(VotingPredictor):
                     batch = torch.from_numpy(own[audio][first : first + BATCH])
                     features[audio, front_end.settings] = front_end.tempo_augmented(batch)
                 outputs = mean_logits(network, features[audio, front_end.settings])
-                logits[name].append(fold_oh(outputs, self.oh))
+                logits[name].append(fold_oh(outputs, self.oh, self.vocabulary.n_answers))
         return {name: torch.cat(parts) for name, parts in logits.items()}
 
     def _audios(self) -> set[config.AudioSettings]:

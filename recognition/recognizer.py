@@ -63,6 +63,11 @@ class RecognitionResult:
         return self.prediction.digit
 
     @property
+    def vocabulary(self) -> config.Vocabulary:
+        """What the networks tell apart."""
+        return self.prediction.vocabulary
+
+    @property
     def confidence(self) -> float:
         """Calibrated confidence in the best digit, 0 to 1."""
         return self.prediction.confidence
@@ -79,23 +84,25 @@ class RecognitionResult:
 
     def as_text(self) -> str:
         """One line for people, and one more for each remark."""
+        vocabulary = self.vocabulary
         said = ", ".join(
-            f"{config.display_name(name)} {item.digit} {item.confidence:.0%}"
+            f"{config.display_name(name)} {vocabulary.labels[item.digit]} {item.confidence:.0%}"
             for name, item in self.prediction.predictions.items()
         )
         best = self.prediction.best_guess
         if self.n_digits > 1:
             answer = ", ".join(
-                f"{segment.digit} {config.DIGIT_WORDS[segment.digit]} {segment.confidence:.0%}"
+                f"{vocabulary.title(segment.digit)} {segment.confidence:.0%}"
                 for segment in self.segments
                 if segment.digit is not None
             )
         elif self.digit is not None:
-            answer = f"{best} {config.DIGIT_WORDS[best]} {self.confidence:.0%} ({said})"
+            answer = f"{vocabulary.title(best)} {self.confidence:.0%} ({said})"
         else:
-            answer = "no digit"
+            answer = vocabulary.none
             if self.speech.size:
-                answer += f" (best guess {best}, {self.confidence:.0%}; {said})"
+                guess = vocabulary.labels[best]
+                answer += f" (best guess {guess}, {self.confidence:.0%}; {said})"
         answer += f"  in {self.timing_ms['computing']:.0f} ms"
         return "\n".join([answer, *(f"  {remark}" for remark in self.remarks)])
 
@@ -112,9 +119,11 @@ class RecognitionResult:
             name: {"digit": item.digit, "confidence": round(item.confidence, 4)}
             for name, item in answer.predictions.items()
         }
+        named = {} if self.vocabulary.is_digits else {"label": answer.label}
         return {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self.when)),
             "source": self.recording.source,
+            **named,
             "digit": answer.digit,
             "best_guess": answer.best_guess,
             "confidence": round(answer.confidence, 4),
@@ -192,6 +201,11 @@ class Recognizer:
         self.threshold = max(least_confidence, self.predictor.threshold)
         self.longest = self.predictor.audio.clip_seconds + LONGEST_EXTRA_S
 
+    @property
+    def vocabulary(self) -> config.Vocabulary:
+        """What the networks tell apart."""
+        return self.predictor.vocabulary
+
     def warm_up(self) -> None:
         """Import and prepare now what the first answer would wait for."""
         tone = (0.1 * np.sin(np.arange(self.rate))).astype(np.float32)
@@ -268,9 +282,10 @@ class Recognizer:
             )
         stages = prepared.timing | {"networks": prediction.latency_ms}
         remarks = [*recording.remarks, *self._remarks(recording, cleaned, speech)]
-        digits = [segment.digit for segment in segments if segment.accepted]
-        if len(digits) > 1:
-            remarks.append(f"{len(digits)} digits: {', '.join(map(str, digits))}")
+        labels, kind = self.vocabulary.labels, "digits" if self.vocabulary.is_digits else "words"
+        said = [labels[one.digit] for one in segments if one.accepted and one.digit is not None]
+        if len(said) > 1:
+            remarks.append(f"{len(said)} {kind}: {', '.join(said)}")
         return RecognitionResult(
             recording,
             cleaned,

@@ -209,8 +209,9 @@ class VoteGraph(nn.Module):
         )
         self.networks = nn.ModuleList(item.network()[1] for item in checkpoints.values())
         self.temperatures = [item.temperature for item in checkpoints.values()]
-        bias = torch.zeros(len(checkpoints), config.N_ANSWERS)
-        bias[:, config.REJECT] = torch.tensor([item.reject_bias for item in checkpoints.values()])
+        self.n_answers = next(iter(checkpoints.values())).vocabulary.n_answers
+        bias = torch.zeros(len(checkpoints), self.n_answers)
+        bias[:, -1] = torch.tensor([item.reject_bias for item in checkpoints.values()])
         self.register_buffer("bias", bias)
         own_weights = torch.tensor([item.vote_weight for item in checkpoints.values()])
         self.register_buffer("vote_weights", own_weights[:, None, None])
@@ -226,7 +227,12 @@ class VoteGraph(nn.Module):
             mean_logits_together(network, features[way])
             for way, network in zip(self.ways, self.networks, strict=True)
         ]
-        logits = [torch.where(oh, fold_oh(item, True), fold_oh(item, False)) for item in outputs]
+        logits = [
+            torch.where(
+                oh, fold_oh(item, True, self.n_answers), fold_oh(item, False, self.n_answers)
+            )
+            for item in outputs
+        ]
         posteriors = [
             (item / self.temperatures[number] + self.bias[number]).softmax(dim=1)
             for number, item in enumerate(logits)

@@ -7,6 +7,7 @@ no program to install and no process to start. Reference: ``speak_lib.h`` of eSp
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import shutil
 import sys
@@ -63,7 +64,7 @@ LANGUAGES = (
     "et",
     "cmn",
 )
-"""Languages whose dictionaries are taken along; all others would only cost time to copy."""
+"""Languages whose dictionaries are always taken along; all others would only cost time to copy."""
 _RETRIEVAL_SYNCHRONOUS = 2
 _NO_EXIT = 0x8000  # by default the library ends the process where its data is missing
 _RATE, _PITCH, _PITCH_RANGE = 1, 3, 4
@@ -87,11 +88,16 @@ class Espeak:
     Raises
     ------
     config.UserError : the wheel is missing or broken; says how to install it
+
+    Parameters
+    ----------
+    voice : a language whose dictionary is needed beside those of :data:`LANGUAGES`
     """
 
-    def __init__(self) -> None:
+    def __init__(self, voice: str = "") -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="espeak-", ignore_cleanup_errors=True)
-        self._data, library = _copy_installation(Path(self._folder.name))
+        more = [voices()[voice]] if voice else []
+        self._data, library = _copy_installation(Path(self._folder.name), more)
         try:
             self._library = ctypes.CDLL(str(library))
             self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
@@ -178,21 +184,47 @@ class Espeak:
         return sounds.decode().strip()
 
 
-def _copy_installation(target: Path) -> tuple[Path, Path]:
-    """Copy the library and the data that English and the accents need; return both new paths."""
+@functools.cache
+def voices() -> dict[str, str]:
+    """The languages that eSpeak NG has, each with the name of its dictionary.
+
+    Raises
+    ------
+    config.UserError : the wheel is missing
+    """
+    found = {}
+    folder = _installation()[0] / "lang"
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        lines = [line.split() for line in path.read_text("utf-8", "replace").splitlines()]
+        names = [words[1] for words in lines if words[:1] == ["language"] and len(words) > 1]
+        named = [words[1] for words in lines if words[:1] == ["dictionary"] and len(words) > 1]
+        for name in names:  # the first is its own, others it also answers to
+            found.setdefault(name, [*named, names[0].split("-")[0]][0])
+    return found
+
+
+def _installation() -> tuple[Path, Path]:
+    """Where the wheel has its data and its library."""
     try:
         import espeakng_loader
 
-        data = Path(espeakng_loader.get_data_path())
-        library = Path(espeakng_loader.get_library_path())
+        return Path(espeakng_loader.get_data_path()), Path(espeakng_loader.get_library_path())
     except (ImportError, RuntimeError):
         raise config.UserError(f"eSpeak NG is not installed: {_INSTALL}") from None
+
+
+def _copy_installation(target: Path, more: list[str]) -> tuple[Path, Path]:
+    """Copy the library and the data that English, the accents and `more` languages need.
+
+    Returns both new paths.
+    """
+    data, library = _installation()
     new_data = target / "espeak-ng-data"
     try:
         for folder in ("lang", "voices"):
             shutil.copytree(data / folder, new_data / folder)
         wanted = ["phontab", "phonindex", "phondata", "intonations"]
-        wanted += [f"{language}_dict" for language in LANGUAGES]
+        wanted += [f"{language}_dict" for language in (*LANGUAGES, *more)]
         for name in wanted:
             if (data / name).exists():
                 shutil.copyfile(data / name, new_data / name)

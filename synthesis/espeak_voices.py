@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -118,7 +118,9 @@ class Speaker:
         return f"{language}+{self.voice.partition('+')[2]}"
 
 
-def make_speaker(engine: espeak.Espeak, rng: np.random.Generator, number: int) -> Speaker:
+def make_speaker(
+    engine: espeak.Espeak, rng: np.random.Generator, number: int, voices: Sequence[str] = ()
+) -> Speaker:
     """Invent a speaker: a variant of eSpeak's or an invented vocal tract, with one accent.
 
     Parameters
@@ -126,6 +128,7 @@ def make_speaker(engine: espeak.Espeak, rng: np.random.Generator, number: int) -
     engine : gets the invented voice, if it is one
     rng : rules all that is chosen
     number : makes the name unique
+    voices : the speaker's language in its regions; by default English, perhaps with an accent
     """
     made_up = rng.random() < 0.6
     if made_up:
@@ -139,8 +142,8 @@ def make_speaker(engine: espeak.Espeak, rng: np.random.Generator, number: int) -
         ]
         variant = str(rng.choice(natural + ["whisper", "whisperf"]))
     pronounce: Callable[[str], str] = str
-    language = str(rng.choice(ENGLISH_ACCENTS))
-    if rng.random() < 0.4:
+    language = str(rng.choice(voices or ENGLISH_ACCENTS))
+    if not voices and rng.random() < 0.4:
         language = str(rng.choice(list(FOREIGN_ACCENTS)))
         pronounce = _foreign(engine, language, rng)
     name = f"espeak-{language}-{variant}-{number}".replace(" ", "").replace("_", "")

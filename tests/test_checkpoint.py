@@ -120,7 +120,7 @@ AUDIO = dataclasses.asdict(config.AudioSettings())
         ({"reject_bias": 10**400}, "its reject_bias is 1000"),
         ({"threshold": None}, "its threshold is None"),
         ({"vote_threshold": 1.5}, "its vote_threshold is 1.5"),
-        ({"labels": ["nul", "een"]}, "its labels are not the ten digits"),
+        ({"labels": ["nul", "een"]}, "its n_classes is"),
         ({"labels": 3}, "do not fit"),
         ({"record": [1]}, "its record is damaged"),
         ({"record": {"seed": "x"}}, "its record is damaged"),

@@ -15,6 +15,7 @@ from untrained import AUDIO, FEATURES, checkpoint, save_networks
 from waiting import PATIENCE
 
 import config
+import languages
 import train
 from audio_feature_extraction import FrontEnd
 from models import counting, registry
@@ -242,7 +243,7 @@ def spoiled(folder: Path, problem: str) -> None:
     elif problem == "damaged":
         path.write_bytes(path.read_bytes()[:1000])
     elif problem == "other labels":
-        save_checkpoint(path, checkpoint(labels=("yes", "no")))
+        save_checkpoint(path, checkpoint(vocabulary=languages.vocabulary("fr")))
     else:
         save_checkpoint(path, checkpoint(audio=dataclasses.replace(AUDIO, sample_rate=16000)))
 
@@ -253,7 +254,7 @@ def spoiled(folder: Path, problem: str) -> None:
         ("missing", "no trained networks there (no such folder)"),
         ("empty folder", "no trained networks there"),
         ("damaged", "cnn.pt"),
-        ("other labels", "its labels are not the ten digits"),
+        ("other labels", "cnn knows the digits in 'fr', rnn the digits in 'en'"),
         ("other rate", "cnn in {teacher} takes 1 s at 16000 Hz"),
     ],
 )

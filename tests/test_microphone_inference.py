@@ -20,7 +20,7 @@ import visualization
 from audio_io import Recording
 from live.plot_process import PlotProcess
 from live.recording_store import RecordingStore, append_line, next_take
-from live.session import LiveScriptSettings, as_digit, microphone_recording
+from live.session import LiveScriptSettings, as_label, microphone_recording
 from recognition.recognizer import RecognitionResult, Recognizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -140,7 +140,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     [("7", 7), (" Seven ", 7), ("zero", 0), ("10", None), ("", None), ("²", None), ("-1", None)],
 )
 def test_a_correction_is_a_digit_or_its_word(text, digit):
-    assert as_digit(text) == digit
+    assert as_label(text, config.Vocabulary()) == digit
 
 
 class Lines(list):
@@ -205,8 +205,8 @@ def test_labelled_clips_are_what_training_reads(answer, recognizer, tmp_path):
 def test_the_next_take_follows_the_largest(tmp_path):
     for name in ("4_ann_0.wav", "4_ann_11.wav", "4_annabel_50.wav", "5_ann_70.wav", "4_ann_x.wav"):
         (tmp_path / name).touch()
-    assert next_take(tmp_path, 4, "ann") == 12
-    assert next_take(tmp_path, 9, "ann") == 0
+    assert next_take(tmp_path, "4", "ann") == 12
+    assert next_take(tmp_path, "9", "ann") == 0
 
 
 def test_an_unwritable_folder_is_told_once_and_answering_goes_on(answer, tmp_path):

@@ -116,11 +116,6 @@ def prefetch(
             rest.cancel()
 
 
-def answers(labels: Tensor) -> Tensor:
-    """The right answers by labels, int64 (batch,): "oh" is what it is by default."""
-    return fold_labels(labels, config.DecisionSettings.oh)
-
-
 class TrainLoader:
     """Training and validation clips as features, for all networks of a run with one front end.
 
@@ -160,7 +155,23 @@ class TrainLoader:
             self.noises,
             self.device,
             self.train_settings.seed,
+            self.vocabulary,
         )
+
+    @property
+    def vocabulary(self) -> config.Vocabulary:
+        """What the networks tell apart."""
+        return self.train_settings.vocabulary
+
+    def answers(self, labels: Tensor) -> Tensor:
+        """The right answers by labels, int64 (batch,): "oh" is what it is by default."""
+        if not self.vocabulary.knows_oh:
+            return labels
+        return fold_labels(labels, config.DecisionSettings.oh)
+
+    def answer_logits(self, logits: Tensor) -> Tensor:
+        """Logits of answers, float (batch, answers), of networks' outputs."""
+        return fold_oh(logits, config.DecisionSettings.oh, self.vocabulary.n_answers)
 
     def prepare(self) -> None:
         """What takes long and is done once, before the first epoch; here nothing."""
@@ -224,9 +235,8 @@ class TrainLoader:
 
     def targets(self, labels: Tensor) -> Tensor:
         """Smoothed target probabilities, float32 (batch, classes), of int64 (batch,) labels."""
-        targets = F.one_hot(labels, config.N_CLASSES).float()
-        smooth = self.settings.label_smoothing
-        return targets * (1 - smooth) + smooth / config.N_CLASSES
+        outputs, smooth = self.vocabulary.n_outputs, self.settings.label_smoothing
+        return F.one_hot(labels, outputs).float() * (1 - smooth) + smooth / outputs
 
     def _waveforms(self, windows: np.ndarray) -> Tensor:
         """int16 windows as float32 in [-1, 1] on the device."""
@@ -235,7 +245,7 @@ class TrainLoader:
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Unaugmented validation clips: features and int64 (batch,) class indices of answers."""
         for clips, labels in self._validation_clips():
-            yield self.front_end(clips), answers(labels)
+            yield self.front_end(clips), self.answers(labels)
 
     def calibration(self) -> Iterator[tuple[list[Tensor], Tensor]]:
         """Validation clips with the test-time augmentation of recognition, and their labels.
@@ -249,9 +259,9 @@ class TrainLoader:
         milder = dataclasses.replace(settings, snr_db=(low, max(low, settings.snr_db[1])))
         augmenter = self._augmenter(milder)
         for clips, labels in self._validation_clips():
-            yield self.front_end.tempo_augmented(clips), answers(labels)
+            yield self.front_end.tempo_augmented(clips), self.answers(labels)
             noisy, labels = augmenter.waveforms(clips, labels)
-            yield self.front_end.tempo_augmented(noisy), answers(labels)
+            yield self.front_end.tempo_augmented(noisy), self.answers(labels)
 
     def _validation_clips(self) -> Iterator[tuple[Tensor, Tensor]]:
         windows, labels = self.training_data.validation, self.training_data.validation_labels
@@ -279,6 +289,6 @@ def calibration_logits(
     for tempo_augmented, labels in loader.calibration():
         targets.append(labels.cpu().numpy())
         for name, network in networks.items():
-            logits = fold_oh(network(tempo_augmented), config.DecisionSettings.oh)
+            logits = loader.answer_logits(network(tempo_augmented))
             outputs[name].append(logits.cpu().numpy())
     return {name: np.concatenate(parts) for name, parts in outputs.items()}, np.concatenate(targets)

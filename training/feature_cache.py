@@ -18,7 +18,7 @@ from torch import Tensor
 
 import utils
 from corpora import storage
-from training.data import EVALUATION_BATCH, TrainLoader, answers
+from training.data import EVALUATION_BATCH, TrainLoader
 
 VERSION = 1
 """Counted up whenever the front end computes otherwise, so that old files are not used."""
@@ -97,7 +97,7 @@ class FeatureLoader(TrainLoader):
         for first in range(0, len(features), EVALUATION_BATCH):
             part = slice(first, first + EVALUATION_BATCH)
             labels = torch.from_numpy(self.training_data.validation_labels[part])
-            labels = answers(labels.to(self.device))
+            labels = self.answers(labels.to(self.device))
             yield torch.from_numpy(features[part].copy()).to(self.device), labels
 
 

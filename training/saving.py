@@ -45,6 +45,22 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
+def check_vocabulary(folder: Path, vocabulary: config.Vocabulary) -> None:
+    """Refuse a folder with networks for other words: all networks of a folder vote together.
+
+    Raises
+    ------
+    UserError : there are such
+    """
+    names = tuple(path.stem for path in config.network_files(folder))
+    for name, there in networks_in(folder, names).items():
+        if there.vocabulary != vocabulary:
+            raise config.UserError(
+                f"--save-dir {folder}: {name} there tells other words or another language; name "
+                "another folder"
+            )
+
+
 def networks_in(folder: Path, names: tuple[str, ...]) -> dict[str, Checkpoint]:
     """The readable networks of these names in a folder."""
     found = {}

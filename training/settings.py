@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,15 +17,24 @@ import numpy as np
 import audio_io
 import config
 import dataset_loader
+import languages
 from audio_feature_extraction import is_cut, prepare_clip
 from corpora import splits
 from corpora.clips import Clips, concatenate
 from models import registry
+from synthesis.language_speakers import voices_of
 
 STUDENT = ("lightweight",)
 """The network that learns from a teacher by default."""
 HELD_OUT_FRACTION = 0.1
 """Share of the speakers of each corpus outside FSDD who validate, and never train."""
+LANGUAGE_VIEWS = 2
+"""Augmented views of each clip by default, where networks learn other words than English digits:
+synthetic speakers are cheaper than views."""
+WORDS_FOLDER = "words"
+"""Folder in saved_models for networks of other labels than digits."""
+AUTO_LABELS = ("auto",)
+"""Stands for all labels of the folders and tables that are trained on."""
 WINDOWS_IN_MEMORY = 256 << 20
 """Bytes of training clips up to which they are kept in memory; more lie in a mapped file."""
 WINDOW_BLOCK = 1024
@@ -43,6 +53,12 @@ class TrainSettings:
     model: config.ModelSettings = field(default_factory=config.ModelSettings)
     strings: config.StringMaterialSettings = field(default_factory=config.StringMaterialSettings)
     training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
+    language: str = "en"
+    """Language of the digits, by its code (fr, zh, pt-br): for others than English, eSpeak NG makes
+    the speakers, beside what data.corpora names; the networks go to saved_models/LANGUAGE."""
+    labels: tuple[str, ...] = ()
+    """Words to tell apart in place of the ten digits; auto: every label of the folders and tables
+    in data.corpora."""
     models: tuple[str, ...] = ("cnn", "rnn")
     """Networks to train, side by side: all is every one, and ensemble weighs their votes."""
     rnn_features: Literal["encoder", "log_mel", "mfcc", "spectrogram"] = "encoder"
@@ -79,6 +95,7 @@ class TrainSettings:
     """Two batches of one epoch: does everything fit together? Saves into the run folder only."""
 
     def __post_init__(self) -> None:
+        self._take_vocabulary()
         names = registry.network_names(self.models)
         if not self.models:
             raise config.UserError("models is empty: name at least one, for instance --models cnn")
@@ -91,8 +108,48 @@ class TrainSettings:
             names = self.models
         if self.hears_strings and len(names) > 1:
             raise config.UserError("digit_ctc hears whole strings: train it alone")
+        if self.hears_strings and self.vocabulary != config.Vocabulary():
+            raise config.UserError("digit_ctc hears strings of English digits: train it with those")
         for name in names:
             registry.model_arguments(name, self.model, self.front_end(name).kind)
+
+    @functools.cached_property
+    def vocabulary(self) -> config.Vocabulary:
+        """What the networks tell apart."""
+        return languages.vocabulary(self.language, self.labels)
+
+    def _take_vocabulary(self) -> None:
+        """What --language and --labels change of the defaults; the dataclass is frozen.
+
+        Raises
+        ------
+        UserError : fewer than two labels, one of them twice, or eSpeak NG lacks the language
+        """
+        if self.language == type(self).language:
+            object.__setattr__(self, "language", self.synthetic.language)
+        if self.labels == AUTO_LABELS:
+            labels = dataset_loader.labels_in(self.data)
+            object.__setattr__(self, "labels", labels)
+        if self.vocabulary == config.Vocabulary():
+            return
+        synthetic = dataclasses.replace(
+            self.synthetic, language=self.language, words=self.labels, foreign_digits=0
+        )
+        if synthetic.other_words == type(synthetic).other_words:
+            synthetic = dataclasses.replace(synthetic, other_words=synthetic.espeak_clips)
+        object.__setattr__(self, "synthetic", synthetic)
+        training, default = self.training, type(self.training)
+        if (training.views, training.encoder_views) == (default.views, default.encoder_views):
+            fewer = {"views": LANGUAGE_VIEWS, "encoder_views": LANGUAGE_VIEWS}
+            object.__setattr__(self, "training", dataclasses.replace(training, **fewer))
+        if self.data.corpora == type(self.data).corpora:
+            data = dataclasses.replace(self.data, corpora="synthetic")
+            object.__setattr__(self, "data", data)
+        if "synthetic" in self.data.corpora.split(","):
+            voices_of(self.language)  # none: told at once
+        if self.save_dir == type(self).save_dir:
+            folder = WORDS_FOLDER if self.labels else self.vocabulary.language
+            object.__setattr__(self, "save_dir", self.save_dir / folder)
 
     @property
     def hears_strings(self) -> bool:
@@ -101,6 +158,8 @@ class TrainSettings:
 
     def _become_student(self) -> None:
         """What --teacher changes of the defaults; the dataclass is frozen."""
+        if self.vocabulary != config.Vocabulary():
+            raise config.UserError("--teacher: a student learns English digits, and nothing else")
         if self.models == type(self).models:
             object.__setattr__(self, "models", STUDENT)
         if len(self.models) > 1:
@@ -137,6 +196,7 @@ def quick(train_settings: TrainSettings) -> TrainSettings:
             synthetic,
             vocabulary=train_settings.synthetic.vocabulary,
             alternatives=train_settings.synthetic.alternatives,
+            near_words=train_settings.synthetic.near_words,
         ),
         training=dataclasses.replace(
             train_settings.training,
@@ -213,7 +273,7 @@ class ClipSplit:
     corpora: str
 
 
-def load_split(train_settings: TrainSettings) -> ClipSplit:
+def load_split(train_settings: TrainSettings, left_out: Collection[str] = ()) -> ClipSplit:
     """Load the corpora and split them, as :func:`prepare_data` tells.
 
     Raises
@@ -222,9 +282,16 @@ def load_split(train_settings: TrainSettings) -> ClipSplit:
     """
     data = train_settings.data
     fsdd, extra, corpora = dataset_loader.load_training_clips(
-        data, train_settings.audio, train_settings.synthetic, train_settings.seed
+        data,
+        train_settings.audio,
+        train_settings.synthetic,
+        train_settings.seed,
+        train_settings.vocabulary,
     )
-    extra = splits.label_oh(extra)
+    if left_out:
+        extra = extra.subset(np.flatnonzero(~np.isin(extra.speakers, list(left_out))))
+    if train_settings.vocabulary.knows_oh:
+        extra = splits.label_oh(extra)
     training, validation, repeats, test = [], [], [], {}
     if fsdd is not None:
         split = dataset_loader.make_split(fsdd, data, train_settings.seed)
@@ -233,10 +300,10 @@ def load_split(train_settings: TrainSettings) -> ClipSplit:
         validation.append(fsdd.subset(split.validation))
         test["test"] = fsdd.subset(split.test)
     if len(extra):
-        aside = dataset_loader.keep_aside(extra, HELD_OUT_FRACTION, train_settings.seed).either
+        aside = spared(extra, train_settings)
         validation.append(extra.subset(np.flatnonzero(aside)))
         training.append(extra.subset(np.flatnonzero(~aside)))
-        repeats.append(_repeats(training[-1], data))
+        repeats.append(_repeats(training[-1], data, train_settings.vocabulary.reject))
     kept, chosen = concatenate(training), concatenate(validation)
     if not len(chosen):
         raise config.UserError(
@@ -249,20 +316,37 @@ def load_split(train_settings: TrainSettings) -> ClipSplit:
     return ClipSplit(kept, chosen, np.concatenate(repeats), corpora)
 
 
-def prepare_data(train_settings: TrainSettings) -> TrainingData:
+def spared(clips: Clips, train_settings: TrainSettings) -> np.ndarray:
+    """Clips outside FSDD that only validate, bool (n,): those of some speakers, and some words.
+
+    Where nobody knows who speaks in recordings of other labels than English digits, or whether
+    anybody does, it is a share of the clips of each label.
+    """
+    vocabulary, seed = train_settings.vocabulary, train_settings.seed
+    aside = dataset_loader.keep_aside(clips, HELD_OUT_FRACTION, seed, vocabulary.reject).either
+    if not aside.any() and vocabulary != config.Vocabulary():
+        print("no speakers are told apart: a tenth of the clips validates", file=sys.stderr)
+        everything = np.arange(len(clips))
+        drawn = splits.stratified(clips, everything, HELD_OUT_FRACTION, np.random.default_rng(seed))
+        aside[drawn] = True
+    return aside
+
+
+def prepare_data(train_settings: TrainSettings, left_out: Collection[str] = ()) -> TrainingData:
     """Load the corpora and split them into training and validation clips.
 
     A tenth of each corpus' speakers outside FSDD, and some words, are never trained on: with FSDD's
     validation takes they choose the epoch, and they are the unseen speakers and words on which
-    confidence is calibrated.
+    confidence is calibrated. Speakers in `left_out`, outside FSDD, are in neither.
 
     Raises
     ------
     UserError : nothing to validate on; the same recording in training and validation or test
     """
-    split, data = load_split(train_settings), train_settings.data
+    split, data = load_split(train_settings, left_out), train_settings.data
     kept, chosen = split.training, split.validation
-    dataset_loader.report_labels(kept, chosen)
+    vocabulary = train_settings.vocabulary
+    dataset_loader.report_labels(kept, chosen, vocabulary)
     cut = sum(
         is_cut(clips.stored(index), train_settings.audio.clip_samples)
         for clips in (kept, chosen)
@@ -277,17 +361,19 @@ def prepare_data(train_settings: TrainSettings) -> TrainingData:
         kept.corpus,
         split.repeats,
         cut,
-        words_heard(kept),
+        words_heard(kept, vocabulary.reject),
     )
 
 
-def words_heard(clips: Clips) -> tuple[str, ...]:
+def words_heard(clips: Clips, reject: int = config.REJECT) -> tuple[str, ...]:
     """The words that clips of non-digits say; a clip's name begins with its word."""
-    names = clips.names[clips.labels == config.REJECT]
+    names = clips.names[clips.labels == reject]
     return tuple(sorted({str(name).split("_")[0].lower() for name in names}))
 
 
-def _repeats(clips: Clips, data: config.DataSettings) -> np.ndarray:
+def _repeats(clips: Clips, data: config.DataSettings, reject: int) -> np.ndarray:
     """How often an epoch shows each clip of the corpora beside FSDD, int64 (n,)."""
-    balanced = splits.digit_repeats(clips) if data.balance else np.ones(len(clips), np.int64)
+    balanced = (
+        splits.digit_repeats(clips, reject) if data.balance else np.ones(len(clips), np.int64)
+    )
     return np.where(clips.corpus == "own", data.own_repeats, balanced)

@@ -18,13 +18,16 @@ import utils
 from audio_feature_extraction import mean_logits
 from models import registry
 from models.blocks import Dropout
-from models.oh import fold_oh, grown
+from models.oh import grown
 from recognition.checkpoint import load_checkpoint
 from training import distributed
 from training.data import TrainLoader, half_precision
 from training.distillation import distillation_loss
 from training.optimizers import make_optimizers
 from training.settings import TrainSettings
+
+HEAD = ("head.weight", "head.bias")
+"""The layer whose outputs are the labels."""
 
 
 class Trainer:
@@ -42,7 +45,9 @@ class Trainer:
         self.loader = loader
         self.device, self.epochs, self.steps = loader.device, loader.epochs, loader.steps
         self.features, self.n_features = loader.front_end.settings, loader.front_end.n_features
-        self.arguments = registry.model_arguments(name, train_settings.model, self.features.kind)
+        self.arguments = registry.model_arguments(
+            name, train_settings.model, self.features.kind, train_settings.vocabulary.n_outputs
+        )
         torch.manual_seed(train_settings.seed)
         self.network = self._new_network()
         if train_settings.init is not None:
@@ -74,8 +79,12 @@ class Trainer:
                 f"{path} was made with other audio or feature settings; leave "
                 "--init out or give the same settings"
             )
+        own = self.network.state_dict()
+        weights = grown(checkpoint.weights, own)
+        if checkpoint.vocabulary != self.train_settings.vocabulary:  # the last layer is new
+            weights |= {name: own[name] for name in HEAD if weights[name].shape != own[name].shape}
         try:
-            self.network.load_state_dict(grown(checkpoint.weights, self.network.state_dict()))
+            self.network.load_state_dict(weights)
         except RuntimeError:
             raise config.UserError(
                 f"{path} has another size; give the same --model settings"
@@ -140,7 +149,7 @@ class Trainer:
 
     def count_right(self, logits: Tensor, targets: Tensor) -> int:
         """Clips of a batch whose likeliest class is the target's."""
-        labels = targets[:, : config.N_CLASSES].argmax(1)
+        labels = targets[:, : self.train_settings.vocabulary.n_outputs].argmax(1)
         return int((logits.argmax(1) == labels).sum())
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -204,7 +213,7 @@ class Trainer:
         """Loss and accuracy of the averaged weights."""
         network, loss, correct, total = self.average.module.eval(), 0.0, 0, 0
         for features, labels in validation:
-            logits = fold_oh(network(features).float(), config.DecisionSettings.oh)
+            logits = self.loader.answer_logits(network(features).float())
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
             correct += int((logits.argmax(1) == labels).sum())
             total += len(labels)

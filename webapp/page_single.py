@@ -18,11 +18,12 @@ EMPTY = '<p class="said">Record a digit or choose a sound file; the answer appea
 RECORDED_NAME = "audio.wav"
 """What browsers' recordings, and what was trimmed in the page, are called."""
 RIGHT = "right"
-FEEDBACK = [RIGHT, *config.DIGITS, "no digit"]
 
 
 def build(service: RecognitionService, figures: Figures, folder: Path) -> None:
     """Lay the page out and wire it; uploads lie below `folder`."""
+    vocabulary = service.recognizer().vocabulary
+    choices = [RIGHT, *vocabulary.labels, vocabulary.none]
     answer: Any = gr.State(None)
     recorded: Any = gr.State(False)
     with gr.Row():
@@ -40,7 +41,7 @@ def build(service: RecognitionService, figures: Figures, folder: Path) -> None:
             again = gr.Button("Recognise again", elem_id="single-again")
             with gr.Group():
                 judged = gr.Radio(
-                    FEEDBACK,
+                    choices,
                     label="Was it right? Otherwise: it was …",
                     elem_id="single-feedback",
                     interactive=True,
@@ -82,12 +83,10 @@ def build(service: RecognitionService, figures: Figures, folder: Path) -> None:
     def feed_back(found: Answer | None, word: str | None) -> str:
         if found is None or word is None:
             return ""
-        digit = found.result.digit
-        label = config.REJECT if word == "no digit" else -1
+        digit, none = found.result.digit, vocabulary.reject
+        label = choices.index(word) - 1
         if word == RIGHT:
-            label = config.REJECT if digit is None else digit
-        elif label < 0:
-            label = int(word)
+            label = none if digit is None else digit
         return f'<p role="status">{shown.escaped(service.feed_back(found, label))}</p>'
 
     outputs = [answer, text, bars, judged, noted]

@@ -194,14 +194,17 @@ class RecognitionService:
 
     def feed_back(self, answer: Answer, label: int) -> str:
         """Note what was really said; a digit's clip joins the user's own voice. One line on it."""
-        self.history.feed_back(answer.number, label)
-        if label == config.REJECT:
-            return 'Noted in the history: it was "no digit".'
+        vocabulary = answer.result.vocabulary
+        none = label == vocabulary.reject  # which the history calls so, whatever the labels
+        self.history.feed_back(answer.number, config.REJECT if none else label)
+        if none:
+            return f'Noted in the history: it was "{vocabulary.none}".'
+        name = vocabulary.labels[label]
         with self._labelling:
             path = answer.store.label(answer.result, label)
         if path is None:
-            return f"Noted in the history as {label}; the clip can't be saved."
-        return f"Noted: it was {label}. The clip was kept as {path.name} among your own."
+            return f"Noted in the history as {name}; the clip can't be saved."
+        return f"Noted: it was {name}. The clip was kept as {path.name} among your own."
 
     def models(self) -> list[dict[str, Any]]:
         """The networks there are: files, sizes and scores."""

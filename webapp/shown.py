@@ -53,21 +53,26 @@ def escaped(value: object) -> str:
 
 def answer(result: RecognitionResult) -> str:
     """The large digit, how sure it is, what was measured, and advice."""
-    prediction, best = result.prediction, result.prediction.best_guess
+    prediction, vocabulary = result.prediction, result.vocabulary
+    labels, words = vocabulary.labels, vocabulary.words
+    kind = "digits" if vocabulary.is_digits else "words"
     if result.digit is None:
-        big = '<p class="digit none">no digit</p>'
+        big, best = f'<p class="digit none">{vocabulary.none}</p>', prediction.best_guess
+        guess = f"{labels[best]}, {words[best]}" if vocabulary.is_digits else labels[best]
         said = (
-            f"best guess {best}, {config.DIGIT_WORDS[best]}: {result.confidence:.0%}"
+            f"best guess {guess}: {result.confidence:.0%}"
             if result.speech.size
             else "no speech was found"
         )
     else:
-        big = f'<p class="digit">{result.digit}</p>'
-        said = f"{config.DIGIT_WORDS[result.digit]}, {result.confidence:.0%} sure"
+        size = "" if vocabulary.is_digits else " none"
+        big = f'<p class="digit{size}">{escaped(labels[result.digit])}</p>'
+        said = f"{words[result.digit]}, {result.confidence:.0%} sure"
     if result.n_digits > 1:
-        said += f"; {result.n_digits} digits in all: {' '.join(map(str, result.digits))}"
+        told = " ".join(labels[digit] for digit in result.digits)
+        said += f"; {result.n_digits} {kind} in all: {told}"
     models = ", ".join(
-        f"{config.display_name(name)} {item.digit} ({item.confidence:.0%})"
+        f"{config.display_name(name)} {labels[item.digit]} ({item.confidence:.0%})"
         for name, item in prediction.predictions.items()
     )
     facts = {"Networks": models, **measured(result)}
@@ -134,18 +139,18 @@ def posteriors(result: RecognitionResult) -> str:
         f'<th scope="col">{escaped(config.display_name(name))}</th>' for name in columns
     )
     rows = []
-    for digit, word in enumerate(config.DIGIT_WORDS):
+    for digit in range(result.vocabulary.reject):
+        title = escaped(result.vocabulary.title(digit))
         chosen = ' class="best"' if digit == prediction.digit else ""
         cells = "".join(
             f"<td>{bar(float(values[digit]), colour(name, place))}</td>"
             for place, (name, values) in enumerate(columns.items())
         )
-        rows.append(f'<tr{chosen}><th scope="row">{digit} {word}</th>{cells}</tr>')
+        rows.append(f'<tr{chosen}><th scope="row">{title}</th>{cells}</tr>')
     rest = prediction.reject_probability
     empty = "<td></td>" * (len(columns) - 1)
-    rows.append(
-        f'<tr><th scope="row">no digit</th>{empty}<td>{bar(rest, COLOURS["vote"])}</td></tr>'
-    )
+    none = f"{empty}<td>{bar(rest, COLOURS['vote'])}</td>"
+    rows.append(f'<tr><th scope="row">{result.vocabulary.none}</th>{none}</tr>')
     return (
         '<table class="bars posteriors"><caption>Posteriors of each network, and of their vote'
         "</caption>"

@@ -1,0 +1,110 @@
+"""Speakers of other languages, and of other words: what each says, in the voices of eSpeak NG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+import config
+import languages
+from synthesis import espeak
+from synthesis.language_words import OtherWords, other_words
+from synthesis.speakers import Line, SpokenText, language_speech
+
+VOICES = {
+    "en": ("en-us", "en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp"),
+    "es": ("es", "es-419"),
+    "pt": ("pt", "pt-br"),
+    "vi": ("vi", "vi-vn-x-central", "vi-vn-x-south"),
+    "zh": ("cmn",),
+}
+"""eSpeak's voices of languages whose regions sound unlike each other, or that it calls otherwise;
+all others have one, which is called like the language."""
+ALTERNATIVES = {
+    "de": {2: ("zwo",)},
+    "ja": {0: ("ぜろ",), 4: ("よん",), 7: ("なな",), 9: ("く",)},
+    "ko": {0: ("공",)},
+    "ru": {0: ("нуль",)},
+    "zh": {1: ("yao1",)},
+}
+"""Other names of some digits, each said as often as the first."""
+UNVOWELLED = frozenset({"ar", "fa", "he", "ja", "th", "ur"})
+"""Languages whose words eSpeak NG reads badly, most for want of written vowels; from all others it
+says the word as often as the numeral, and often a little otherwise."""
+LABELS_PER_SPEAKER = 10
+"""Utterances of labels by each speaker."""
+
+
+def wanted(settings: config.SyntheticSettings) -> bool:
+    """Whether other words than the English digits are to be spoken."""
+    return languages.code(settings.language) != "en" or bool(settings.words)
+
+
+def voices_of(language: str) -> tuple[str, ...]:
+    """eSpeak's voices of a language.
+
+    Raises
+    ------
+    UserError : it has none; the text lists the languages it has
+    """
+    name = languages.code(language)
+    found = VOICES.get(name, (name,))
+    lacking = [voice for voice in found if voice not in espeak.voices()]
+    if lacking:
+        known = " ".join(sorted({voice for voice in espeak.voices() if len(voice) < 6}))
+        raise config.UserError(
+            f"language {language!r}: eSpeak NG has no such voice; it has {known}"
+        )
+    return found
+
+
+def texts_of(settings: config.SyntheticSettings) -> list[tuple[str, ...]]:
+    """What is said for each label: the words asked for, or numerals and their names."""
+    if settings.words:
+        return [(word,) for word in settings.words]
+    language = languages.code(settings.language)
+    more = ALTERNATIVES.get(language, {})
+    words: tuple[str, ...] = config.DIGITS
+    if language not in UNVOWELLED:
+        words = languages.vocabulary(language).words
+    return [
+        tuple(dict.fromkeys((digit, word, *more.get(int(digit), ()))))
+        for digit, word in zip(config.DIGITS, words, strict=True)
+    ]
+
+
+def speech(settings: config.SyntheticSettings, seed: int) -> Iterator[SpokenText]:
+    """Labels, and words that are none, by made-up speakers of ``synthetic.language``.
+
+    Raises
+    ------
+    UserError : eSpeak NG lacks the language, or is missing
+    """
+    voices, texts = voices_of(settings.language), texts_of(settings)
+    said = [text for label in texts for text in label]
+    others = None
+    if settings.other_words:
+        others = other_words(espeak.Espeak(voices[0]), voices[0], said, settings.near_words)
+    return language_speech(plan(settings, texts, others, seed), voices, seed)
+
+
+def plan(
+    settings: config.SyntheticSettings,
+    texts: list[tuple[str, ...]],
+    others: OtherWords | None,
+    seed: int,
+) -> list[Line]:
+    """Labels in turn, :data:`LABELS_PER_SPEAKER` a speaker, and other words by the same people."""
+    rng = np.random.default_rng([seed, 71])
+    count = settings.espeak_clips
+    speakers = max(1, -(-(count or settings.other_words) // LABELS_PER_SPEAKER))
+    lines = [
+        Line(i % len(texts), str(rng.choice(texts[i % len(texts)])), i // LABELS_PER_SPEAKER)
+        for i in range(count)
+    ]
+    if others is not None:
+        lines += [
+            Line(len(texts), others.text(rng), i % speakers) for i in range(settings.other_words)
+        ]
+    return sorted(lines, key=lambda line: line.speaker)
