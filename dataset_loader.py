@@ -139,7 +139,8 @@ def labels_in(data: config.DataSettings) -> tuple[str, ...]:
     ------
     UserError : none is named, or one can't be read
     """
-    known, found = registry.known(), set()
+    found: set[str] = set()
+    known = registry.known()
     for name in _named_corpora(data.corpora)[1]:
         if name not in known:
             found |= folder.label_words(_folder_path(name), data.pattern)

@@ -381,7 +381,8 @@ def run(settings: SampleSettings) -> None:
     for i in range(len(clips)):
         text = clips.names[i].split("_")[0]
         label = "other" if clips.labels[i] == config.REJECT else str(clips.labels[i])
-        name = f"{i:05d}_{text.replace(' ', '-')}_{clips.speakers[i]}.wav"
+        spoken = "".join(letter if letter.isalnum() else "-" for letter in text)
+        name = f"{i:05d}_{spoken}_{clips.speakers[i]}.wav"
         audio_io.write_audio(settings.output / name, clips.waveform(i), clips.sample_rate)
         rows.append(f"{name},{label},{text},{clips.speakers[i]},{clips.durations[i]:.2f}")
     utils.write_text(settings.output / "voices.csv", "\n".join(rows) + "\n")

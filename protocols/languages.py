@@ -183,11 +183,12 @@ def scored(settings: EvaluationSettings, place: Path, clips: Clips) -> ClipResul
 def described(name: str, trained: str, results: ClipResults, places: Sequence[Path]) -> Language:
     """A row of the table; validation and time are the means over `places`."""
     scores: dict[str, list[float]] = {}
-    seconds = []
+    seconds: list[float] = []
     for place in places:
         for path in config.network_files(place):
             validation = load_checkpoint(path).record.get("validation", {})
-            scores.setdefault(path.stem, []).append(validation.get("validation_accuracy", np.nan))
+            if "validation_accuracy" in validation:
+                scores.setdefault(path.stem, []).append(validation["validation_accuracy"])
         if (place / RECORD).is_file():
             seconds.append(json.loads((place / RECORD).read_text(encoding="utf-8"))["seconds"])
     means = {network: float(np.mean(values)) for network, values in scores.items()}

@@ -122,7 +122,7 @@ class OnnxPredictor(VotingPredictor):
 
 def vocabulary_of(metadata: Mapping[str, Any]) -> config.Vocabulary:
     """What the networks of a file tell apart; those of English digits need not say their words."""
-    labels = tuple(metadata["labels"][:-1])
+    labels = tuple(metadata.get("labels", [*config.DIGITS, "no digit"])[:-1])
     words = tuple(metadata.get("words", config.DIGIT_WORDS))
     return config.Vocabulary(labels, words, metadata.get("language", "en"))
 

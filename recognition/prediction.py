@@ -71,7 +71,7 @@ class VotingPredictor(ABC):
     vote_weights: Mapping[str, float]
     threshold: float
     oh: bool
-    vocabulary: config.Vocabulary
+    vocabulary: config.Vocabulary = ENGLISH_DIGITS
 
     @property
     @abstractmethod

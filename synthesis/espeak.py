@@ -85,13 +85,13 @@ class Espeak:
     too keeps clear of the library's limit of 160 bytes for the path to it, and lets
     :meth:`add_voice` write voices.
 
-    Raises
-    ------
-    config.UserError : the wheel is missing or broken; says how to install it
-
     Parameters
     ----------
     voice : a language whose dictionary is needed beside those of :data:`LANGUAGES`
+
+    Raises
+    ------
+    config.UserError : the wheel is missing or broken; says how to install it
     """
 
     def __init__(self, voice: str = "") -> None:

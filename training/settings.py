@@ -140,8 +140,10 @@ class TrainSettings:
         object.__setattr__(self, "synthetic", synthetic)
         training, default = self.training, type(self.training)
         if (training.views, training.encoder_views) == (default.views, default.encoder_views):
-            fewer = {"views": LANGUAGE_VIEWS, "encoder_views": LANGUAGE_VIEWS}
-            object.__setattr__(self, "training", dataclasses.replace(training, **fewer))
+            training = dataclasses.replace(
+                training, views=LANGUAGE_VIEWS, encoder_views=LANGUAGE_VIEWS
+            )
+            object.__setattr__(self, "training", training)
         if self.data.corpora == type(self.data).corpora:
             data = dataclasses.replace(self.data, corpora="synthetic")
             object.__setattr__(self, "data", data)

@@ -23,7 +23,8 @@ RIGHT = "right"
 def build(service: RecognitionService, figures: Figures, folder: Path) -> None:
     """Lay the page out and wire it; uploads lie below `folder`."""
     vocabulary = service.recognizer().vocabulary
-    choices = [RIGHT, *vocabulary.labels, vocabulary.none]
+    right = RIGHT if RIGHT not in vocabulary.labels else "as answered"
+    choices = [right, *vocabulary.labels, vocabulary.none]
     answer: Any = gr.State(None)
     recorded: Any = gr.State(False)
     with gr.Row():
@@ -85,7 +86,7 @@ def build(service: RecognitionService, figures: Figures, folder: Path) -> None:
             return ""
         digit, none = found.result.digit, vocabulary.reject
         label = choices.index(word) - 1
-        if word == RIGHT:
+        if word == right:
             label = none if digit is None else digit
         return f'<p role="status">{shown.escaped(service.feed_back(found, label))}</p>'
 
