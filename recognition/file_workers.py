@@ -30,6 +30,7 @@ from recognition.answer_table import STRING_COLUMNS, Row, answer_row, error_row,
 
 if TYPE_CHECKING:  # torch takes seconds to import: only the workers do
     from recognition.digit_strings import StringRecognizer
+    from recognition.paused_strings import PausedStrings
     from recognition.recognizer import Recognizer
 
 Source = tuple[str, Path | bytes]
@@ -258,9 +259,9 @@ def _load(
     from recognition.runtime import use_one_core
 
     if strings is not None:
-        from recognition.digit_strings import StringRecognizer
+        from recognition.paused_strings import string_recognizer
 
-        hearer = StringRecognizer(decision, strings)
+        hearer = string_recognizer(decision, strings)
         use_one_core()
         return lambda sources, begin: answer_strings(sources, hearer, begin)
     from recognition.recognizer import Recognizer
@@ -306,7 +307,7 @@ def answer_sources(
 
 def answer_strings(
     sources: Sequence[Source],
-    recognizer: StringRecognizer,
+    recognizer: StringRecognizer | PausedStrings,
     begin: Callable[[int | None], Any] = lambda at: None,
 ) -> list[Row]:
     """Hear the string in each recording, as :func:`answer_sources` does single digits."""
