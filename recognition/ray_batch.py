@@ -253,7 +253,7 @@ def _counts(ray: Any, refs: list[Any], job: Job, actors: int) -> Iterator[tuple[
         fn_constructor_args=(job,),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
+        compute=ActorPoolStrategy(size=min(actors, len(refs)), max_tasks_in_flight_per_actor=2),
         num_cpus=1,
     )
     for part in parts.iter_batches(batch_size=None, batch_format="pyarrow"):

@@ -314,5 +314,5 @@ def test_an_actor_writes_a_part_with_a_row_for_each_file(
     assert counts == [{"files": 4, "node": "here", "process": os.getpid()}]
     here, stored, gone, absent = pandas.read_parquet(folder.name).to_dict("records")
     assert gone["error"] == absent["error"] == "no such file"
-    assert here["error"] is None and here["confidence"] > 0
+    assert pandas.isna(here["error"]) and here["confidence"] > 0
     assert {**here, "path": ""} == pytest.approx({**stored, "path": ""}, nan_ok=True)
