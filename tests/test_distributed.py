@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +91,35 @@ def test_fewer_clips_than_processes_are_refused(process):
         ({"models": ("digit_ctc",)}, "without torchrun"),
     ],
 )
-def test_what_can_not_be_shared_is_refused_before_the_others_are_met(process, more, complaint):
-    process(1, 3)
+def test_what_can_not_be_shared_is_refused(more, complaint):
     with pytest.raises(config.UserError, match=complaint):
-        distributed.join(TrainSettings(**more))
+        distributed.require_shareable(TrainSettings(**more), 3)
+
+
+def test_processes_wait_for_the_settings_of_all_and_not_for_one_that_has_ended(monkeypatch):
+    notes = dist.HashStore()
+    with ThreadPoolExecutor(1) as thread:
+        early = thread.submit(distributed.introduced, notes, 0, 2, {"seed": 0})
+        late = distributed.introduced(notes, 1, 2, {"seed": 1})
+        assert early.result(PATIENCE) == late == [{"seed": 0}, {"seed": 1}]
+        waits = thread.submit(distributed.introduced, notes, 2, 4, {})
+        notes.add("ends", 1)
+        with pytest.raises(config.UserError, match="another process of the run has ended"):
+            waits.result(PATIENCE)
+    monkeypatch.setattr(distributed, "MEETING_S", 0.0)
+    with pytest.raises(config.UserError, match="process 1, 2 of 0 to 2 did not come within 0 min"):
+        distributed.introduced(dist.HashStore(), 0, 3, {})
+
+
+def test_where_the_processes_can_not_meet_is_told(process, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process(0, 2)
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        distributed.store.cache_clear()
+        with pytest.raises(config.UserError, match="the processes can't meet there"):
+            distributed.store()
 
 
 def test_settings_that_differ_are_named_and_places_may():
@@ -270,11 +298,11 @@ def pair(*words_of_each: list[str]) -> list[subprocess.Popen]:
 def test_processes_with_different_settings_are_refused(tones, tmp_path):
     settings = words(tones, tmp_path, "--models", "cnn")
     told = []
-    for process in pair(settings, [*settings, "--seed", "1"]):
+    for process in pair(settings, [*settings, "--training.batch-size", "21"]):
         _, text = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1 and "Traceback" not in text
         told += complaints(text)
-    wanted = "process 1 was started with other settings than process 0: --seed is 1 there and 0 he"
+    wanted = "process 1 was started with other settings than process 0: --training.batch-size is 21"
     assert told and all(line.startswith(f"error: {wanted}") for line in told)
     assert not (tmp_path / "runs").exists()
 
@@ -286,25 +314,45 @@ def until_epoch(process: subprocess.Popen, epoch: int) -> None:
             return
 
 
+def workers(launcher: subprocess.Popen) -> list[int]:
+    """The processes that torchrun started, in their order."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text()
+    return sorted(map(int, children.split()))
+
+
+def lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
-def test_where_one_is_killed_the_other_says_so_and_both_resume_to_the_weights_of_an_unbroken_run(
+@pytest.mark.skipif(sys.platform != "linux", reason="finds torchrun's processes in /proc")
+def test_a_run_of_which_one_is_killed_or_all_are_stopped_says_so_and_resumes_to_the_same_weights(
     tones, tmp_path
 ):
+    """Also with Ctrl-C: none is left behind, no file is half written, and one tells of it."""
     more = ("--models", "cnn", "--training.epochs", "12", "--training.patience", "12")
     more = (*more, "--training.views", "2", "--resume")
     unbroken, broken = (words(tones, tmp_path / name, *more) for name in ("unbroken", "broken"))
-    first, second = pair(broken, broken)
-    until_epoch(first, 3)
-    second.kill()
-    _, told = first.communicate(timeout=PATIENCE)
-    second.communicate(timeout=PATIENCE)
-    assert first.returncode == 1 and "Traceback" not in told
-    assert complaints(told) == [
-        "error: another process of the run has ended; the same command with --resume goes on"
-    ]
-    assert not list((tmp_path / "broken").rglob(".*.pt"))
-    for process in (*pair(broken, broken), *pair(unbroken, unbroken)):
-        _, told = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, told
+    for end, epoch in ((signal.SIGKILL, 3), (signal.SIGTERM, 5), (signal.SIGINT, 7)):
+        launcher = start(*torchrun(*broken))
+        until_epoch(launcher, epoch)
+        started = workers(launcher)
+        assert len(started) == 2
+        os.kill(started[1] if end == signal.SIGKILL else launcher.pid, end)
+        _, told = launcher.communicate(timeout=PATIENCE)
+        assert launcher.returncode != 0 and not any(map(lives, started))
+        if end == signal.SIGINT:
+            assert told.splitlines().count("stopped") == 1 and not complaints(told)
+        else:
+            (complaint,) = complaints(told)
+            assert complaint.endswith("the same command with --resume goes on")
+        assert not [path for path in tmp_path.rglob(".*") if path.suffix != ".lock"]
+    for command in (broken, unbroken):
+        launcher = start(*torchrun(*command))
+        _, told = launcher.communicate(timeout=PATIENCE)
+        assert launcher.returncode == 0, told
     assert len(list((tmp_path / "broken" / "runs").iterdir())) == 1
     assert same(weights(tmp_path / "unbroken" / "models"), weights(tmp_path / "broken" / "models"))

@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -33,6 +35,10 @@ VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 PATIENCE = timedelta(days=30)
 """How long processes wait for each other, as for an hour of cached views; one that ends is noticed
 at once."""
+MEETING_S = 600.0
+"""s until all processes must have come: they meet before they load any clips."""
+ENDED = "another process of the run has ended; the same command with --resume goes on"
+"""What is told where none told why."""
 SEEDS_APART = 1_000_000_007
 """Between the seeds of two processes, which augment different clips."""
 
@@ -90,15 +96,30 @@ def told_once(parse: Callable[..., Given]) -> Callable[..., Given]:
 
 @functools.cache
 def store() -> dist.Store:
-    """Where the processes leave notes for each other; torchrun keeps it."""
-    return next(iter(dist.rendezvous("env://")))[0]
+    """Where the processes leave notes for each other: torchrun keeps it, or else the first process.
+
+    Raises
+    ------
+    UserError : it can't be reached, or another program has its port
+    """
+    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    keeps = os.environ["RANK"] == "0" and "TORCHELASTIC_USE_AGENT_STORE" not in os.environ
+    try:
+        if keeps:  # PyTorch's own way waits for the others, also to tell them of a mistake
+            return dist.TCPStore(address, int(port), is_master=True, wait_for_workers=False)
+        return next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=MEETING_S))))[0]
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise config.UserError(
+            f"MASTER_ADDR {address}, MASTER_PORT {port}: the processes can't meet there ({reason})"
+        ) from None
 
 
 def speaks() -> bool:
     """Whether no other process has told yet why the run ends."""
     try:
         return store().add("ends", 1) == 1
-    except RuntimeError:  # it has gone with the process that kept it
+    except (RuntimeError, config.UserError):  # it was never there, or went with who kept it
         return True
 
 
@@ -136,9 +157,7 @@ def reason_to_end(error: BaseException) -> BaseException | None:
     if isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and "gloo" in str(error)
     ):
-        return config.UserError(
-            "another process of the run has ended; the same command with --resume goes on"
-        )
+        return config.UserError(ENDED)
     known = isinstance(error, config.UserError | KeyboardInterrupt | OSError)
     return error if known else None
 
@@ -151,6 +170,54 @@ def join(train_settings: TrainSettings) -> None:
     UserError : they disagree about the settings, or can't share a batch or train this network
     """
     process, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    settings = introduced(store(), process, processes, stored_settings(train_settings))
+    require_same_settings(settings)
+    require_shareable(train_settings, processes)
+    pin_device()
+    cuda = torch.cuda.is_available() and train_settings.training.device != "cpu"
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    dist.init_process_group(
+        backend, store=store(), rank=process, world_size=processes, timeout=PATIENCE
+    )
+    if len(set(gathered(cuda))) > 1:
+        raise config.UserError(
+            "some processes have a CUDA device and some have none: start as many as there are "
+            "devices (--nproc-per-node), or give --training.device cpu"
+        )
+
+
+def introduced(
+    notes: dist.Store, process: int, processes: int, settings: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The settings of all processes, in their order, as soon as all have come.
+
+    Raises
+    ------
+    UserError : another has ended before, or never came
+    """
+    notes.set(f"settings {process}", json.dumps(settings))
+    names = [f"settings {number}" for number in range(processes)]
+    deadline = time.monotonic() + MEETING_S
+    while not notes.check(names):
+        if notes.check(["ends"]):
+            raise config.UserError(ENDED)
+        if time.monotonic() > deadline:
+            missing = [str(number) for number, name in enumerate(names) if not notes.check([name])]
+            raise config.UserError(
+                f"process {', '.join(missing)} of 0 to {processes - 1} did not come within "
+                f"{MEETING_S / 60:g} minutes"
+            )
+        time.sleep(0.05)
+    return [json.loads(notes.get(name)) for name in names]
+
+
+def require_shareable(train_settings: TrainSettings, processes: int) -> None:
+    """Refuse what several processes can't train.
+
+    Raises
+    ------
+    UserError : a network that one process trains, or a batch that can't be shared evenly
+    """
     if train_settings.hears_strings:
         raise config.UserError(
             "digit_ctc is trained by one process: start python train.py without torchrun"
@@ -160,18 +227,6 @@ def join(train_settings: TrainSettings) -> None:
         raise config.UserError(
             f"training.batch-size is {batch}, which {processes} processes can't share evenly: use "
             f"a multiple of {processes}"
-        )
-    pin_device()
-    cuda = torch.cuda.is_available() and train_settings.training.device != "cpu"
-    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-    dist.init_process_group(
-        backend, store=store(), rank=process, world_size=processes, timeout=PATIENCE
-    )
-    require_same_settings(gathered(stored_settings(train_settings)))
-    if len(set(gathered(cuda))) > 1:
-        raise config.UserError(
-            "some processes have a CUDA device and some have none: start as many as there are "
-            "devices (--nproc-per-node), or give --training.device cpu"
         )
 
 
