@@ -597,6 +597,9 @@ class TrainingSettings:
     """auto takes CUDA where there is one."""
     mixed_precision: bool = True
     """16-bit arithmetic in training, on CUDA and on processors that have it (bfloat16)."""
+    sync_batch_norm: bool = False
+    """With several processes, normalise batches over all of them: the numbers of one process, but
+    they wait for each other at every layer; otherwise each normalises its own share."""
 
     def __post_init__(self) -> None:
         _within(

@@ -56,7 +56,7 @@ def test_a_process_without_others_trains_all_clips_in_the_same_order():
     order = np.random.default_rng(0).permutation(50)
     assert distributed.shard(order, 7) is order and distributed.own_seed(5) == 5
     network = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2))
-    assert distributed.replica(network) is network and type(network[1]) is nn.BatchNorm1d
+    assert distributed.replica(network, True) is network and type(network[1]) is nn.BatchNorm1d
     assert not distributed.launched()
 
 
@@ -199,6 +199,14 @@ def test_shared_batch_normalisation_is_pytorch_s(alone_in_a_group, shape):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("sync", [False, True])
+def test_batches_are_normalised_together_only_if_asked(alone_in_a_group, process, sync):
+    process(0, 2)
+    network = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2))
+    distributed.replica(network, sync)
+    assert type(network[1]) is (distributed.SharedBatchNorm if sync else nn.BatchNorm1d)
+
+
 def test_every_weight_of_every_network_gets_a_gradient():
     """DistributedDataParallel waits for all of them."""
     for name in registry.REGISTRY:
@@ -212,7 +220,7 @@ def half(rank: int, place: Path, network: nn.Module, batch: torch.Tensor) -> Non
     """Write the gradients that one of two processes gets for its half of a batch."""
     store = dist.FileStore(str(place / "store"), 2)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    replica = distributed.replica(network)
+    replica = distributed.replica(network, True)
     replica(batch[rank::2]).sin().mean().backward()
     torch.save([weight.grad for weight in network.parameters()], place / f"{rank}.pt")
     dist.destroy_process_group()
@@ -261,7 +269,7 @@ def complaints(text: str) -> list[str]:
 def test_two_processes_come_to_the_scores_of_one(tones, tmp_path):
     """An epoch of one batch with all clips: the same sums, in another order."""
     more = ("--models", "cnn", "--training.epochs", "6", "--training.batch-size", "100")
-    more = (*more, "--augmentation.off", *EXACT)
+    more = (*more, "--augmentation.off", "--training.sync-batch-norm", *EXACT)
     alone = train(train_settings(tones, tmp_path / "one", *more))
     process = start(*torchrun(*words(tones, tmp_path / "two", *more)))
     out, told = process.communicate(timeout=PATIENCE)

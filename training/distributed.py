@@ -1,9 +1,9 @@
 """Training on several processes: torchrun --nproc-per-node 2 train.py.
 
 Every process learns from its own share of the clips, and all take the same steps: gradients are
-averaged (PyTorch's DistributedDataParallel over gloo, on CUDA over NCCL), batches normalised
-together, and the first process alone validates, decides and writes files. A run that one process
-trains comes through here unchanged.
+averaged (PyTorch's DistributedDataParallel over gloo, on CUDA over NCCL), and the first process
+alone validates, decides and writes files. A run that one process trains comes through here
+unchanged.
 """
 
 from __future__ import annotations
@@ -353,13 +353,16 @@ def own_seed(seed: int) -> int:
     return seed + SEEDS_APART * rank()
 
 
-def replica(network: nn.Module) -> nn.Module:
-    """The network, whose gradients and batch statistics are those of all processes."""
+def replica(network: nn.Module, sync_batch_norm: bool) -> nn.Module:
+    """The network, whose gradients are those of all processes, and if asked its batch statistics.
+
+    Otherwise each process keeps running statistics of its own; those of the first are saved.
+    """
     if count() == 1:
         return network
-    if next(network.parameters()).is_cuda:
+    if sync_batch_norm and next(network.parameters()).is_cuda:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    else:
+    elif sync_batch_norm:
         share_statistics(network)
     return DistributedDataParallel(network, forward_sync_buffers=False)
 

@@ -57,7 +57,7 @@ class Trainer:
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True
         )
-        self.replica = distributed.replica(self.network)
+        self.replica = distributed.replica(self.network, self.settings.sync_batch_norm)
         self.processes = distributed.count()
         self.optimizers = make_optimizers(self.network, self.settings)
         dtype = half_precision(self.device) if self.settings.mixed_precision else None
