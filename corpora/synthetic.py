@@ -137,6 +137,8 @@ def _key(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> str
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     facts = [VERSION, settings.values(), seed, sample_rate, versions]
+    if language_speakers.wanted(settings):
+        facts.append(language_speakers.texts_of(settings))
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -22,6 +22,7 @@ VOICES = {
 """eSpeak's voices of languages whose regions sound unlike each other, or that it calls otherwise;
 all others have one, which is called like the language."""
 ALTERNATIVES = {
+    "ar": {4: ("[[?'arbaAa]]",), 7: ("[[s'abAa]]",), 9: ("[[t'isAa]]",)},
     "de": {2: ("zwo",)},
     "ja": {0: ("ぜろ",), 4: ("よん",), 7: ("なな",), 9: ("く",)},
     "ko": {0: ("공",)},
