@@ -368,8 +368,8 @@ class SyntheticSettings:
     alternatives: tuple[str, ...] = tuple(ALTERNATIVE_NAMES)
     """Other names that speakers give to some digits: oh, nought, fife, niner."""
     language: str = "en"
-    """Language that is spoken, by its code: of others than English eSpeak NG alone makes speakers,
-    who say the digits and other words of that language."""
+    """Language that is spoken, by its code: of others than English eSpeak NG and Piper's joe make
+    speakers, who say the digits and other words of that language."""
     words: tuple[str, ...] = ()
     """What is said in place of the digits: a text for each label."""
     near_words: tuple[str, ...] = ()

@@ -173,7 +173,7 @@ def _make(settings: config.SyntheticSettings, seed: int, sample_rate: int) -> Cl
             for part in range(KOKORO_SHARES)
         ]
         begin("pico", plans["pico"], pico_speech, seed)
-        begin("piper", plans["piper"], piper_speech, joe, joe_ipa, seed)
+        begin("piper", plans["piper"], piper_speech, joe.result, joe_ipa, seed)
         for part, engine in enumerate(kokoros):
             plan = [line for line in plans["kokoro"] if line.speaker % KOKORO_SHARES == part]
             begin("kokoro", plan, kokoro_speech, engine, kokoro_ipa, seed, part)

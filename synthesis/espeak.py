@@ -192,7 +192,7 @@ def voices() -> dict[str, str]:
     ------
     config.UserError : the wheel is missing
     """
-    found = {}
+    found: dict[str, str] = {}
     folder = _installation()[0] / "lang"
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         lines = [line.split() for line in path.read_text("utf-8", "replace").splitlines()]

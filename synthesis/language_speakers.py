@@ -1,4 +1,4 @@
-"""Speakers of other languages, and of other words: what each says, in the voices of eSpeak NG."""
+"""Speakers of other languages, and of other words: what each says, by eSpeak NG and by joe."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 import config
 import languages
-from synthesis import espeak
+from synthesis import espeak, voice_engines
 from synthesis.language_words import OtherWords, other_words
-from synthesis.speakers import Line, SpokenText, language_speech
+from synthesis.speakers import Line, SpokenText, language_speech, piper_speech, pronunciations
 
 VOICES = {
     "en": ("en-us", "en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp"),
@@ -78,6 +78,9 @@ def texts_of(settings: config.SyntheticSettings) -> list[tuple[str, ...]]:
 def speech(settings: config.SyntheticSettings, seed: int) -> Iterator[SpokenText]:
     """Labels, and words that are none, by made-up speakers of ``synthetic.language``.
 
+    Joe, an American, reads the language's sounds as IPA, with an accent but more like a person than
+    eSpeak NG, which says his lines where he is missing.
+
     Raises
     ------
     UserError : eSpeak NG lacks the language, or is missing
@@ -87,7 +90,27 @@ def speech(settings: config.SyntheticSettings, seed: int) -> Iterator[SpokenText
     others = None
     if settings.other_words:
         others = other_words(espeak.Espeak(voices[0]), voices[0], said, settings.near_words)
-    return language_speech(plan(settings, texts, others, seed), voices, seed)
+    lines, joe = plan(settings, texts, others, seed), None
+    if settings.piper_clips:
+        joe = _joe(seed)
+    share = settings.piper_clips / (settings.espeak_clips + settings.piper_clips) if joe else 0.0
+    joes = [line for line in lines if int((line.speaker + 1) * share) > int(line.speaker * share)]
+    taken = {line.speaker for line in joes}
+    yield from language_speech([one for one in lines if one.speaker not in taken], voices, seed)
+    if joe is None:
+        return
+    for number, voice in enumerate(voices):
+        part = [line for line in joes if line.speaker % len(voices) == number]
+        yield from piper_speech(part, lambda: joe, pronunciations(part, voice), seed + number)
+
+
+def _joe(seed: int) -> voice_engines.Piper | None:
+    """Piper's voice; None, with a warning, where it is missing."""
+    try:
+        return voice_engines.Piper(seed)
+    except ImportError as error:
+        print(f"warning: no piper voices ({error}): eSpeak NG speaks instead")
+        return None
 
 
 def plan(
@@ -98,7 +121,7 @@ def plan(
 ) -> list[Line]:
     """Labels in turn, :data:`LABELS_PER_SPEAKER` a speaker, and other words by the same people."""
     rng = np.random.default_rng([seed, 71])
-    count = settings.espeak_clips
+    count = settings.espeak_clips + settings.piper_clips
     speakers = max(1, -(-(count or settings.other_words) // LABELS_PER_SPEAKER))
     lines = [
         Line(i % len(texts), str(rng.choice(texts[i % len(texts)])), i // LABELS_PER_SPEAKER)

@@ -8,7 +8,7 @@ the others don't.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -163,7 +163,7 @@ def pico_speech(plan: list[Line], seed: int) -> Iterator[SpokenText]:
 
 def pronunciations(plan: list[Line], accent: str = "en-us") -> dict[str, str]:
     """IPA of every text in the plan."""
-    engine = espeak.Espeak()
+    engine = espeak.Espeak(accent)
     return {
         text: engine.phonemes(text, accent, ipa=True)
         for text in sorted({line.text for line in plan})
@@ -171,7 +171,7 @@ def pronunciations(plan: list[Line], accent: str = "en-us") -> dict[str, str]:
 
 
 def piper_speech(
-    plan: list[Line], joe: Future[voice_engines.Piper], ipa: dict[str, str], seed: int
+    plan: list[Line], joe: Callable[[], voice_engines.Piper], ipa: dict[str, str], seed: int
 ) -> Iterator[SpokenText]:
     """Joe, also as a woman and a child; `ipa` from :func:`pronunciations`.
 
@@ -179,7 +179,7 @@ def piper_speech(
     """
     if not plan:
         return
-    engine, rng, number = joe.result(), np.random.default_rng([seed, 30]), None
+    engine, rng, number = joe(), np.random.default_rng([seed, 30]), None
     for line in plan:
         if line.speaker != number:
             number = line.speaker

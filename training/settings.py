@@ -31,6 +31,8 @@ HELD_OUT_FRACTION = 0.1
 LANGUAGE_VIEWS = 2
 """Augmented views of each clip by default, where networks learn other words than English digits:
 synthetic speakers are cheaper than views."""
+LANGUAGE_CLIPS = 1800, 1200, 3000
+"""Digits by eSpeak NG and by Piper's joe, and other words, by default for such networks."""
 WORDS_FOLDER = "words"
 """Folder in saved_models for networks of other labels than digits."""
 AUTO_LABELS = ("auto",)
@@ -135,8 +137,13 @@ class TrainSettings:
         synthetic = dataclasses.replace(
             self.synthetic, language=self.language, words=self.labels, foreign_digits=0
         )
-        if synthetic.other_words == type(synthetic).other_words:
-            synthetic = dataclasses.replace(synthetic, other_words=synthetic.espeak_clips)
+        counts = synthetic.espeak_clips, synthetic.piper_clips, synthetic.other_words
+        usual = type(synthetic)
+        if counts == (usual.espeak_clips, usual.piper_clips, usual.other_words):
+            espeak, piper, other_words = LANGUAGE_CLIPS
+            synthetic = dataclasses.replace(
+                synthetic, espeak_clips=espeak, piper_clips=piper, other_words=other_words
+            )
         object.__setattr__(self, "synthetic", synthetic)
         training, default = self.training, type(self.training)
         if (training.views, training.encoder_views) == (default.views, default.encoder_views):
