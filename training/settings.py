@@ -31,7 +31,7 @@ HELD_OUT_FRACTION = 0.1
 LANGUAGE_VIEWS = 2
 """Augmented views of each clip by default, where networks learn other words than English digits:
 synthetic speakers are cheaper than views."""
-LANGUAGE_CLIPS = 1800, 1200, 3000
+LANGUAGE_CLIPS = 2100, 900, 3000
 """Digits by eSpeak NG and by Piper's joe, and other words, by default for such networks."""
 WORDS_FOLDER = "words"
 """Folder in saved_models for networks of other labels than digits."""
