@@ -90,7 +90,7 @@ def load_clip_sets(settings: ComparisonSettings, entry: Entry) -> ClipSets:
         held_out_clips(evaluation, predictor, noise.MIXING_RATE).test,
         load_unseen_speakers(evaluation, predictor.audio) if unseen else {},
         noise.noise_recordings(evaluation, predictor, noise.MIXING_RATE),
-        rejection.non_digit_clips(evaluation, predictor),
+        rejection.words_and_sounds(evaluation, predictor),
     )
 
 

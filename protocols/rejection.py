@@ -106,28 +106,50 @@ def non_digit_scores(recognizer: Recognizer, sets: Mapping[str, Clips]) -> dict[
 
 def non_digit_clips(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Clips]:
     """Sets of clips that are no digits, by what they are."""
-    sets: dict[str, Clips] = {}
-    rate = predictor.audio.sample_rate
-    if settings.non_digits_dir is not None:
-        folder = required_folder(
-            settings.non_digits_dir, "out-of-vocabulary words", "--non-digits-dir", "NON_DIGITS_DIR"
-        )
-        clips = dataset_loader.load_folder(folder, predictor.audio, corpus="other words")
-        sets["other words"] = clips.subset(np.flatnonzero(clips.labels == config.REJECT))
+    sets = recorded_words(settings, predictor)
     sets |= words_kept_aside(settings, predictor) | foreign_digit_clips(settings, predictor)
+    sets |= synthetic_words(settings, predictor) | made_up_sounds(settings, predictor)
+    if settings.noise_dir is not None:
+        sets["recorded noise"] = recorded_noise(settings, predictor)
+    return sets
+
+
+def words_and_sounds(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Clips]:
+    """Fewer sets: recorded words, or synthetic ones where there are none, and made-up sounds."""
+    words = recorded_words(settings, predictor) or synthetic_words(settings, predictor)
+    return words | made_up_sounds(settings, predictor)
+
+
+def recorded_words(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Clips]:
+    """The words in the folder of non-digits; nothing where none was named."""
+    if settings.non_digits_dir is None:
+        return {}
+    folder = required_folder(
+        settings.non_digits_dir, "out-of-vocabulary words", "--non-digits-dir", "NON_DIGITS_DIR"
+    )
+    clips = dataset_loader.load_folder(folder, predictor.audio, corpus="other words")
+    return {"other words": clips.subset(np.flatnonzero(clips.labels == config.REJECT))}
+
+
+def synthetic_words(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Clips]:
+    """Words that no training run uses, by synthetic speakers; nothing, with a warning, without."""
     try:
-        clips = synthetic_speakers(settings, rate, OUT_OF_VOCABULARY)
-        sets["synthetic other words"] = clips.subset(np.flatnonzero(clips.labels == config.REJECT))
+        clips = synthetic_speakers(settings, predictor.audio.sample_rate, OUT_OF_VOCABULARY)
     except config.UserError as error:
         logger.warning(f"warning: no synthetic out-of-vocabulary words ({error})")
+        return {}
+    return {"synthetic other words": clips.subset(np.flatnonzero(clips.labels == config.REJECT))}
+
+
+def made_up_sounds(settings: EvaluationSettings, predictor: Predictor) -> dict[str, Clips]:
+    """:data:`SOUNDS_PER_KIND` of each kind of sound that is no speech."""
+    rate, sets = predictor.audio.sample_rate, {}
     for kind in noise_generation.NON_SPEECH:
         random = np.random.default_rng([settings.seed, *kind.encode()])
         waveforms = [
             noise_generation.make_non_speech(kind, rate, random) for _ in range(SOUNDS_PER_KIND)
         ]
         sets[kind] = non_digit_set(waveforms, kind, rate)
-    if settings.noise_dir is not None:
-        sets["recorded noise"] = recorded_noise(settings, predictor)
     return sets
 
 

