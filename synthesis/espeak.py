@@ -193,13 +193,13 @@ def voices() -> dict[str, str]:
     config.UserError : the wheel is missing
     """
     found: dict[str, str] = {}
-    folder = _installation()[0] / "lang"
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    data = _installation()[0]
+    for path in sorted(path for path in (data / "lang").rglob("*") if path.is_file()):
         lines = [line.split() for line in path.read_text("utf-8", "replace").splitlines()]
-        names = [words[1] for words in lines if words[:1] == ["language"] and len(words) > 1]
         named = [words[1] for words in lines if words[:1] == ["dictionary"] and len(words) > 1]
-        for name in names:  # the first is its own, others it also answers to
-            found.setdefault(name, [*named, names[0].split("-")[0]][0])
+        dictionary = [*named, path.name.split("-")[0].lower()][0]
+        if (data / f"{dictionary}_dict").is_file():
+            found[path.name.lower()] = dictionary
     return found
 
 

@@ -13,7 +13,7 @@ from synthesis.language_words import OtherWords, other_words
 from synthesis.speakers import Line, SpokenText, language_speech, piper_speech, pronunciations
 
 VOICES = {
-    "en": ("en-us", "en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp"),
+    "en": ("en-us", "en-us", "en", "en-gb-scotland", "en-gb-x-rp"),
     "es": ("es", "es-419"),
     "pt": ("pt", "pt-br"),
     "vi": ("vi", "vi-vn-x-central", "vi-vn-x-south"),
@@ -83,13 +83,19 @@ def speech(settings: config.SyntheticSettings, seed: int) -> Iterator[SpokenText
 
     Raises
     ------
-    UserError : eSpeak NG lacks the language, or is missing
+    UserError : eSpeak NG is missing, lacks the language, or lacks its digits
     """
     voices, texts = voices_of(settings.language), texts_of(settings)
     said = [text for label in texts for text in label]
-    others = None
+    engine, others = espeak.Espeak(voices[0]), None
+    unsaid = [label[0] for label in texts if not engine.phonemes(label[0], voices[0])]
+    if unsaid:
+        raise config.UserError(
+            f"eSpeak NG has no words for {', '.join(unsaid)} in {settings.language!r}: train on "
+            "recordings (--data.corpora folder:PATH)"
+        )
     if settings.other_words:
-        others = other_words(espeak.Espeak(voices[0]), voices[0], said, settings.near_words)
+        others = other_words(engine, voices[0], said, settings.near_words)
     lines, joe = plan(settings, texts, others, seed), None
     if settings.piper_clips:
         joe = _joe(seed)

@@ -84,6 +84,20 @@ def test_a_language_that_espeak_lacks_is_refused_with_those_it_has():
         TrainSettings(language="tlh")
 
 
+def test_every_voice_that_is_named_can_be_used():
+    for language in ("en", "pt", "es", "vi", "zh"):
+        for voice in language_speakers.voices_of(language):
+            engine = espeak.Espeak(voice)
+            engine.add_voice("taller", ["formant 1 110"])
+            assert len(engine.speak("7", f"{voice}+taller")) > 1000, voice
+
+
+def test_a_language_whose_digits_espeak_can_not_say_is_refused():
+    asked = config.SyntheticSettings.only(espeak_clips=10, language="cv")
+    with pytest.raises(config.UserError, match=r"no words for 0, 1.* in 'cv': train on recordings"):
+        synthetic.synthesize(asked, 0, 16000)
+
+
 def test_a_language_without_a_voice_can_be_trained_on_recordings(tmp_path):
     data = config.DataSettings(corpora=f"folder:{tmp_path}")
     assert TrainSettings(language="ast", data=data).vocabulary.language == "ast"
