@@ -31,7 +31,10 @@ HELD_OUT_FRACTION = 0.1
 LANGUAGE_VIEWS = 2
 """Augmented views of each clip by default, where networks learn other words than English digits:
 synthetic speakers are cheaper than views."""
-LANGUAGE_CLIPS = 2100, 900, 3000
+LANGUAGE_MODELS = ("rnn",)
+"""The network of another language by default: synthetic speakers alone teach it, and one on log-mel
+takes far more of them for real ones."""
+LANGUAGE_CLIPS = 1800, 1200, 3000
 """Digits by eSpeak NG and by Piper's joe, and other words, by default for such networks."""
 WORDS_FOLDER = "words"
 """Folder in saved_models for networks of other labels than digits."""
@@ -62,7 +65,8 @@ class TrainSettings:
     """Words to tell apart in place of the ten digits; auto: every label of the folders and tables
     in data.corpora."""
     models: tuple[str, ...] = ("cnn", "rnn")
-    """Networks to train, side by side: all is every one, and ensemble weighs their votes."""
+    """Networks to train, side by side: all is every one, and ensemble weighs their votes; digits of
+    other languages are left to rnn alone."""
     rnn_features: Literal["encoder", "log_mel", "mfcc", "spectrogram"] = "encoder"
     """What the BiLSTM listens through: the pretrained encoder, or a front end of --features."""
     digit_ctc_features: Literal["encoder", "log_mel", "mfcc", "spectrogram"] = "encoder"
@@ -156,6 +160,8 @@ class TrainSettings:
             object.__setattr__(self, "data", data)
         if "synthetic" in self.data.corpora.split(","):
             voices_of(self.language)  # none: told at once
+        if self.models == type(self).models and not self.labels:
+            object.__setattr__(self, "models", LANGUAGE_MODELS)
         if self.save_dir == type(self).save_dir:
             folder = WORDS_FOLDER if self.labels else self.vocabulary.language
             object.__setattr__(self, "save_dir", self.save_dir / folder)
