@@ -106,7 +106,8 @@ def test_a_language_without_a_voice_can_be_trained_on_recordings(tmp_path):
 def test_a_language_goes_to_a_folder_of_its_own_and_is_spoken_by_synthetic_speakers():
     settings = TrainSettings(language="fr")
     assert settings.save_dir.name == "fr" and settings.data.corpora == "synthetic"
-    assert settings.synthetic.language == "fr"
+    assert settings.synthetic.language == "fr" and settings.models == ("rnn",)
+    assert TrainSettings(language="fr", models=("rnn", "cnn")).models == ("rnn", "cnn")
     spoken = config.SyntheticSettings(language="fr")
     assert TrainSettings(synthetic=spoken).vocabulary == FRENCH
 
