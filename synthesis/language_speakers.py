@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -78,8 +79,9 @@ def texts_of(settings: config.SyntheticSettings) -> list[tuple[str, ...]]:
 def speech(settings: config.SyntheticSettings, seed: int) -> Iterator[SpokenText]:
     """Labels, and words that are none, by made-up speakers of ``synthetic.language``.
 
-    Joe, an American, reads the language's sounds as IPA, with an accent but more like a person than
-    eSpeak NG, which says his lines where he is missing.
+    Each of joe's lines makes two clips (:func:`readings`). He, an American, reads the language's
+    sounds as IPA, with an accent but more like a person than eSpeak NG, which says his lines where
+    he is missing.
 
     Raises
     ------
@@ -107,7 +109,20 @@ def speech(settings: config.SyntheticSettings, seed: int) -> Iterator[SpokenText
         return
     for number, voice in enumerate(voices):
         part = [line for line in joes if line.speaker % len(voices) == number]
-        yield from piper_speech(part, lambda: joe, pronunciations(part, voice), seed + number)
+        spoken = piper_speech(part, lambda: joe, pronunciations(part, voice), seed + number)
+        yield from readings(spoken, np.random.default_rng([seed, 72, number]))
+
+
+def readings(spoken: Iterable[SpokenText], rng: np.random.Generator) -> Iterator[SpokenText]:
+    """Each utterance as it is, and once more from another throat, at another pitch and pace.
+
+    A network's speech takes fifty times as long as this; both count as one speaker.
+    """
+    for one in spoken:
+        yield one
+        pace = rng.uniform(0.85, 1.18)
+        waveform = voice_engines.move_formants(one.waveform, rng.uniform(0.88, 1.14) / pace)
+        yield dataclasses.replace(one, waveform=waveform, rate=one.rate * pace)
 
 
 def _joe(seed: int) -> voice_engines.Piper | None:

@@ -150,12 +150,12 @@ def test_joe_says_his_share_in_every_region():
     )
     clips = synthetic.synthesize(asked, 3, 16000)
     joes = np.char.startswith(clips.speakers, "piper-joe-")
-    assert np.bincount(clips.labels[joes]).tolist()[:10] == [4] * 10
+    assert np.bincount(clips.labels[joes]).tolist()[:10] == [8] * 10
     assert len(set(clips.speakers[joes])) == 4 and len(set(clips.speakers)) == 10
-    assert joes[clips.labels == config.REJECT].sum() == 8
+    assert joes[clips.labels == config.REJECT].sum() == 16
     assert np.array_equal(synthetic.synthesize(asked, 3, 16000).samples, clips.samples)
     settings = TrainSettings(language="es").synthetic
-    assert settings.piper_clips and settings.espeak_clips + settings.piper_clips == 3000
+    assert settings.espeak_clips + 2 * settings.piper_clips == 3000
 
 
 def test_without_joe_espeak_says_all(monkeypatch, capsys):

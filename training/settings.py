@@ -34,7 +34,7 @@ synthetic speakers are cheaper than views."""
 LANGUAGE_MODELS = ("rnn",)
 """The network of another language by default: synthetic speakers alone teach it, and one on log-mel
 takes far more of them for real ones."""
-LANGUAGE_CLIPS = 1800, 1200, 3000
+LANGUAGE_CLIPS = 1800, 600, 2400
 """Digits by eSpeak NG and by Piper's joe, and other words, by default for such networks."""
 WORDS_FOLDER = "words"
 """Folder in saved_models for networks of other labels than digits."""
