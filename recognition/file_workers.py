@@ -88,6 +88,7 @@ class FileWorkers:
         UserError : the networks can't be loaded, or no worker stays alive
         """
         todo = deque(list(chunk) for chunk in chunks)
+        self._give(todo)  # those that are ready already say nothing more
         while todo or any(worker.sources for worker in self._workers):
             soonest = min(worker.deadline for worker in self._workers) - time.monotonic()
             pipes = [worker.pipe for worker in self._workers]
@@ -99,11 +100,15 @@ class FileWorkers:
                 if worker.deadline < time.monotonic() and worker is self._workers[number]:
                     late = f"took longer than {worker.file_seconds:g} s"
                     rows += self._replace(number, todo, late)
-            for worker in self._workers:
-                if todo and worker.ready and not worker.sources:
-                    worker.give(todo.popleft())
+            self._give(todo)
             if rows:
                 yield rows
+
+    def _give(self, todo: deque[list[Source]]) -> None:
+        """Hand a chunk to each worker that has none."""
+        for worker in self._workers:
+            if todo and worker.ready and not worker.sources:
+                worker.give(todo.popleft())
 
     def _hear(self, number: int, worker: _Worker, todo: deque[list[Source]]) -> list[Row]:
         """Take one message of a worker; the rows in it, if it holds any."""

@@ -141,16 +141,18 @@ def answer(items: Iterable[Item], job: Job, address: str, workers: int) -> tuple
         raise config.UserError("no files: the manifest names none")
     items = itertools.chain([first], items)
     job.folder.prepare()
-    found = job.folder.contents()
-    with cluster(ray, address, workers) as actors:
-        blocks = Blocks(found)
-        refs = [ray.put(table) for table in blocks.tables(items)]
-        if blocks.known:
-            told = f"{blocks.known} of {blocks.known + blocks.count} files are answered already"
-            print(f"going on: {told}", file=sys.stderr)
-        # an answer to what a file was before: gone before there is a new one
-        job.folder.drop(found, blocks.stale())
-        speed = run(ray, refs, job, actors, blocks.count) if refs else ""
+    found, speed = job.folder.contents(), ""
+    blocks = Blocks(found)
+    tables = blocks.tables(items)
+    if (table := next(tables, None)) is not None:
+        with cluster(ray, address, workers) as actors:
+            refs = [ray.put(one) for one in itertools.chain([table], tables)]
+            blocks.tell()
+            # an answer to what a file was before: gone before there is a new one
+            job.folder.drop(found, blocks.stale())
+            speed = run(ray, refs, job, actors, blocks.count)
+    else:
+        blocks.tell()
     found = job.folder.contents()
     if (doubles := found.doubles()).any():
         job.folder.drop(found, doubles)
@@ -202,6 +204,12 @@ class Blocks:
                     if len(self.found.paths):
                         self._hashes.append(hashed(cell))
                     yield item
+
+    def tell(self) -> None:
+        """Say, after the last table, that the run goes on where it does."""
+        if self.known:
+            told = f"{self.known} of {self.known + self.count} files are answered already"
+            print(f"going on: {told}", file=sys.stderr)
 
     def stale(self) -> Any:
         """Rows of the folder whose files are to be answered anew; bool (rows,)."""

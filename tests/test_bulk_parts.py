@@ -14,7 +14,7 @@ from waiting import PATIENCE
 import batch_inference
 import config
 from batch_inference import BatchSettings
-from recognition import object_stores, ray_batch
+from recognition import object_stores, ray_batch, ray_cluster
 from recognition.answer_parts import AnswerFolder, row_hash
 from recognition.answer_table import COLUMNS, STRING_COLUMNS, empty_row, error_row
 from recognition.file_lists import Item, list_items, manifest_paths
@@ -254,6 +254,12 @@ def test_an_unknown_kind_of_store_is_told():
         object_stores.list_audio("nosuch://calls/a.wav")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "ray://127.0.0.1:1"])
+def test_no_cluster_at_an_address_is_told_before_ray_is_asked(address):
+    with pytest.raises(config.UserError, match=f"no Ray cluster at {address}: start one"):
+        ray_cluster._join(None, address, {})
+
+
 def test_what_the_networks_were_is_part_of_the_settings(small_vote_dir, tmp_path):
     settings = BatchSettings(
         (tmp_path,), tmp_path / "x.csv", decision=config.DecisionSettings(models_dir=small_vote_dir)
@@ -294,6 +300,7 @@ def test_an_actor_writes_a_part_with_a_row_for_each_file(
     if strings and not (ROOT / "saved_models/strings.pt").is_file():
         pytest.skip("no trained network of strings")
     monkeypatch.setattr(ray_batch, "node_id", lambda: "here")
+    monkeypatch.setattr(ray_batch, "CHUNK", 3)
     monkeypatch.setitem(vars(sys.modules["__main__"]), "__file__", "gone")
     fsspec = pytest.importorskip("fsspec")
     fsspec.filesystem("memory").pipe("/actor/7.wav", (ROOT / "docs/seven.wav").read_bytes())
@@ -308,10 +315,10 @@ def test_an_actor_writes_a_part_with_a_row_for_each_file(
     places = [seven, "memory:///actor/7.wav", "memory:///actor/8.wav", str(tmp_path / "9.wav")]
     blocks, tables = blocks_of(folder, [Item(place, place, [0, 0]) for place in places])
     try:
-        counts = maker(tables[0]).to_pylist()
+        counts = [maker(tables[0]).to_pylist() for _ in range(2)]
     finally:
         maker.workers.__exit__()
-    assert counts == [{"files": 4, "node": "here", "process": os.getpid()}]
+    assert counts == [[{"files": 4, "node": "here", "process": os.getpid()}]] * 2
     here, stored, gone, absent = pandas.read_parquet(folder.name).to_dict("records")
     assert gone["error"] == absent["error"] == "no such file"
     assert pandas.isna(here["error"]) and here["confidence"] > 0

@@ -1,24 +1,31 @@
 """Bulk recognition on Ray: the local engine's rows, none lost or doubled, whatever is killed."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
 import soundfile
+from ray_nodes import descendants, nodes
 from waiting import PATIENCE, unmeasured, wait_until
 
 import batch_inference
+import config
+from recognition import object_stores
 
 pytest.importorskip("ray.data", reason="pip install -r requirements-ray.txt")
 pytestmark = pytest.mark.slow
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 ROOT = Path(batch_inference.__file__).parent
+FILES, PARTS = 900, 12
+"""Files of a long run, and the parts that they make: 8 of 64, 3 of 128, one of 4."""
 
 
 def batch(*words, networks, **environment) -> list:
@@ -66,7 +73,7 @@ def sound(seed: int) -> np.ndarray:
 def many(tmp_path, clips) -> Path:
     folder = tmp_path / "many"
     folder.mkdir()
-    for n in range(1000):
+    for n in range(FILES):
         os.link(clips / f"{n % 10}.wav", folder / f"{n:04d}.wav")
     return folder
 
@@ -95,42 +102,26 @@ def test_rows_equal_the_local_engines_and_only_news_are_answered(small_vote_dir,
     assert {path.name for path in bulk.iterdir()} & before
 
 
-@pytest.mark.skipif(
-    not (ROOT / "saved_models/strings.pt").is_file(), reason="no trained network of strings"
-)
-def test_strings_are_heard_as_the_local_engine_does(tmp_path):
-    shutil.copy(ROOT / "docs/number.wav", tmp_path / "number.wav")
-    (tmp_path / "text.wav").write_text("not sound")
-    networks = ROOT / "saved_models"
-    for output, more in (("a.parquet", ()), ("b", ("--engine", "ray", "--workers", "1"))):
-        words = (tmp_path, "--strings", "--output", tmp_path / output, *more)
-        assert answer(*words, networks=networks).returncode == 0
-    pandas.testing.assert_frame_equal(table(tmp_path / "a.parquet"), table(tmp_path / "b"))
-
-
-def descendants(number: int) -> dict[int, bytes]:
-    """The processes that a process started, directly or not, with their command lines."""
-    parents, lines = {}, {}
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            state, parent = (place / "stat").read_text().rpartition(")")[2].split()[:2]
-            lines[int(place.name)] = (place / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if state != "Z":
-            parents[int(place.name)] = int(parent)
-    found, new = set(), {number}
-    while new := {child for child, parent in parents.items() if parent in new}:
-        found |= new
-    return {child: lines[child] for child in found}
-
-
-def started(words, networks, bulk: Path) -> tuple[subprocess.Popen, dict[int, bytes]]:
-    """A run that has written its first part, and all its processes."""
+@contextlib.contextmanager
+def started(words, networks, bulk: Path) -> Iterator[tuple[subprocess.Popen, dict[int, bytes]]]:
+    """A run that has written a new part, and all its processes; what is left of them is ended."""
+    before, others = set(bulk.glob("part-*")), {}
     running = subprocess.Popen(**batch(*words, networks=networks), stderr=subprocess.PIPE)
-    wait_until(lambda: any(bulk.glob("part-*")) or running.poll() is not None, "the first part")
-    assert running.poll() is None, running.stderr.read()
-    return running, descendants(running.pid)
+    try:
+        wait_until(
+            lambda: set(bulk.glob("part-*")) - before or running.poll() is not None, "a part"
+        )
+        assert running.poll() is None, running.stderr.read()
+        others |= descendants(running.pid)
+        yield running, others
+    finally:
+        others |= descendants(running.pid) if running.poll() is None else {}
+        running.kill()
+        for number in descendants(0).keys() & others.keys():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        running.wait()
+        running.stderr.close()
 
 
 def all_ended(numbers: dict[int, bytes]) -> bool:
@@ -142,87 +133,84 @@ def all_ended(numbers: dict[int, bytes]) -> bool:
 def test_a_killed_worker_loses_and_doubles_no_row(small_vote_dir, many, tmp_path):
     bulk, local = tmp_path / "bulk", tmp_path / "local.parquet"
     words = (many, "--output", bulk, "--engine", "ray", "--workers", "2")
-    running, others = started(words, small_vote_dir, bulk)
-    actors = [number for number, line in others.items() if line.startswith(b"ray::MapWorker")]
-    os.kill(actors[0], signal.SIGKILL)
-    assert len(list(bulk.glob("part-*"))) < 14, "it was killed too late to tell anything"
-    complaint = running.communicate(timeout=PATIENCE)[1]
-    assert running.returncode == 0 and "Traceback" not in complaint, complaint
+    with started(words, small_vote_dir, bulk) as (running, others):
+        actors = [number for number, line in others.items() if line.startswith(b"ray::MapWorker")]
+        os.kill(actors[0], signal.SIGKILL)
+        assert len(list(bulk.glob("part-*"))) < PARTS, "it was killed too late to tell anything"
+        complaint = running.communicate(timeout=PATIENCE)[1]
+        assert running.returncode == 0 and "Traceback" not in complaint, complaint
+        wait_until(lambda: all_ended(others), "processes are left over")
     assert answer(many, "--output", local, networks=small_vote_dir).returncode == 0
     pandas.testing.assert_frame_equal(table(local), table(bulk))
-    wait_until(lambda: all_ended(others), "processes are left over")
 
 
 @linux
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_goes_on_and_leaves_no_process(small_vote_dir, many, tmp_path, number):
-    bulk = tmp_path / "bulk"
+def test_a_stopped_run_goes_on_and_leaves_no_process(small_vote_dir, many, tmp_path):
+    bulk, count = tmp_path / "bulk", 0
     words = (many, "--output", bulk, "--engine", "ray", "--workers", "2")
-    running, others = started(words, small_vote_dir, bulk)
-    running.send_signal(number)
-    complaint = running.communicate(timeout=PATIENCE)[1]
-    assert running.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(number, -number)
-    assert "Traceback" not in complaint, complaint
-    wait_until(lambda: all_ended(others), "processes are left over")
-    count = len(pandas.read_parquet(bulk))
-    assert 0 < count < 1000
+    codes = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
+    for number, code in codes.items():
+        with started(words, small_vote_dir, bulk) as (running, others):
+            running.send_signal(number)
+            complaint = running.communicate(timeout=PATIENCE)[1]
+            assert running.returncode == code and "Traceback" not in complaint, complaint
+            wait_until(lambda: all_ended(others), "processes are left over")
+        assert not count or f"going on: {count} of {FILES} files" in complaint
+        before, count = count, len(pandas.read_parquet(bulk))
+        assert before < count < FILES
     done = answer(*words, networks=small_vote_dir)
-    assert done.returncode == 0 and f"going on: {count} of 1000 files" in done.stderr
+    assert done.returncode == 0 and f"going on: {count} of {FILES} files" in done.stderr
     paths = table(bulk).path
-    assert len(paths) == paths.nunique() == 1000
+    assert len(paths) == paths.nunique() == FILES
 
 
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-for _ in range(int(sys.argv[1]) - 1):
-    cluster.add_node(num_cpus=1)
-cluster.wait_for_nodes()
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory) -> Iterator[str]:
+    """The address of a cluster of three nodes."""
+    with nodes(3, tmp_path_factory.mktemp("cluster")) as (address, _):
+        yield address
 
 
 @linux
-def test_a_cluster_of_several_nodes_shares_the_work(small_vote_dir, many, tmp_path):
+def test_a_cluster_of_several_nodes_shares_the_work(small_vote_dir, many, tmp_path, cluster):
     bulk, local = tmp_path / "bulk", tmp_path / "local.parquet"
-    with subprocess.Popen(
-        [sys.executable, "-c", CLUSTER, "3"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=unmeasured() | {"RAY_USAGE_STATS_ENABLED": "0"},
-    ) as nodes:
-        address = ""
-        while ":" not in address or " " in address.strip():
-            address = nodes.stdout.readline()
-            assert address, "the cluster did not start"
-        words = (many, "--output", bulk, "--engine", "ray", "--ray-address", address.strip())
-        done = answer(*words, networks=small_vote_dir)
-        nodes.communicate("")
+    words = (many, "--output", bulk, "--engine", "ray", "--ray-address", cluster)
+    done = answer(*words, networks=small_vote_dir)
     assert done.returncode == 0, done.stderr
     assert "3 processes on 3 nodes" in done.stdout
     assert answer(many, "--output", local, networks=small_vote_dir).returncode == 0
     pandas.testing.assert_frame_equal(table(local), table(bulk))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1", "auto", "ray://127.0.0.1:1"])
-def test_no_cluster_at_the_address_is_told(small_vote_dir, clips, tmp_path, address):
-    words = (clips, "--output", tmp_path / "bulk", "--engine", "ray", "--ray-address", address)
-    done = answer(*words, networks=small_vote_dir, RAY_TMPDIR=str(tmp_path))
-    assert done.returncode == 1 and f"no Ray cluster at {address}" in done.stderr
-    assert done.stderr.count("\n") == 1
+@linux
+@pytest.mark.skipif(
+    not (ROOT / "saved_models/strings.pt").is_file(), reason="no trained network of strings"
+)
+def test_strings_are_heard_as_the_local_engine_does(tmp_path, cluster):
+    shutil.copy(ROOT / "docs/number.wav", tmp_path / "number.wav")
+    (tmp_path / "text.wav").write_text("not sound")
+    networks, on_ray = ROOT / "saved_models", ("--engine", "ray", "--ray-address", cluster)
+    for output, more in (("a.parquet", ()), ("b", on_ray)):
+        words = (tmp_path, "--strings", "--output", tmp_path / output, *more)
+        assert answer(*words, networks=networks).returncode == 0
+    pandas.testing.assert_frame_equal(table(tmp_path / "a.parquet"), table(tmp_path / "b"))
 
 
-def test_networks_that_cannot_be_loaded_are_told_in_one_line(clips, tmp_path):
+@linux
+def test_networks_that_cannot_be_loaded_are_told_in_one_line(clips, tmp_path, cluster):
     (tmp_path / "networks").mkdir()
     (tmp_path / "networks/cnn.pt").write_bytes(b"no network")
-    words = (clips, "--output", tmp_path / "bulk", "--engine", "ray", "--workers", "1")
+    words = (clips, "--output", tmp_path / "bulk", "--engine", "ray", "--ray-address", cluster)
     done = answer(*words, networks=tmp_path / "networks")
     assert done.returncode == 1 and "not a model file" in done.stderr
     assert done.stderr.count("\n") == 1 and not list((tmp_path / "bulk").glob("part-*"))
+
+
+def test_no_cluster_at_the_address_is_told(small_vote_dir, clips, tmp_path):
+    words = (clips, "--output", tmp_path / "bulk", "--engine", "ray", "--ray-address", "auto")
+    done = answer(*words, networks=small_vote_dir, RAY_TMPDIR=str(tmp_path))
+    assert done.returncode == 1 and "no Ray cluster at auto" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.fixture(scope="module")
@@ -274,31 +262,46 @@ def test_a_store_is_source_and_sink(small_vote_dir, clips, tmp_path, store):
     assert "going on: 14 of 14" in done.stderr and "14 files" in done.stdout
 
 
+def test_without_credentials_a_store_is_one_line(small_vote_dir, clips, store):
+    variables = store[0] | {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    words = (clips, "--output", "s3://calls/other", "--engine", "ray")
+    done = answer(*words, networks=small_vote_dir, **variables)
+    assert done.returncode == 1 and "access denied: give AWS_ACCESS_KEY_ID" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
-    ("words", "changes", "complaint"),
+    ("word", "output", "complaint"),
     [
-        (("s3://nowhere/x", "--output", "OUT"), {}, "s3://nowhere/x: no such"),
-        (("CLIPS", "--output", "s3://nowhere/x"), {}, "s3://nowhere/x: no such bucket"),
-        (("s3://calls/nothing", "--output", "OUT"), {}, "s3://calls/nothing: no such file"),
-        (("--manifest", "s3://nowhere/x.csv", "--output", "OUT"), {}, "s3://nowhere/x.csv: no"),
-        (
-            ("CLIPS", "--output", "s3://calls/other"),
-            {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""},
-            "access denied: give AWS_ACCESS_KEY_ID",
-        ),
-        (
-            ("s3://calls/2026", "--output", "OUT"),
-            {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
-            "no answer from the store",
-        ),
+        ("s3://nowhere/x", "", "s3://nowhere/x: no such file or folder"),
+        ("", "s3://nowhere/x", "s3://nowhere/x: no such bucket"),
+        ("s3://calls/nothing", "", "s3://calls/nothing: no such file"),
+        ("s3://nowhere/x.csv", "", "s3://nowhere/x.csv: no such file"),
     ],
 )
-def test_what_a_store_refuses_is_one_line(
-    small_vote_dir, clips, tmp_path, store, words, changes, complaint
+def test_what_a_store_lacks_is_told(
+    small_vote_dir, clips, tmp_path, store, monkeypatch, word, output, complaint
 ):
-    places = {"CLIPS": clips, "OUT": tmp_path / "bulk"}
-    words = [places.get(word, word) for word in words]
-    variables = store[0] | changes
-    done = answer(*words, "--engine", "ray", networks=small_vote_dir, **variables)
-    assert done.returncode == 1 and complaint in done.stderr
-    assert done.stderr.count("\n") == 1 and not list((tmp_path / "bulk").glob("part-*"))
+    for name, value in store[0].items():
+        monkeypatch.setenv(name, value)
+    object_stores._file_system.cache_clear()
+    manifest = Path(word) if word.endswith(".csv") else None
+    settings = batch_inference.BatchSettings(
+        () if manifest else (Path(word or clips),),
+        Path(output or tmp_path / "bulk"),
+        manifest=manifest,
+        engine="ray",
+        decision=config.DecisionSettings(models_dir=small_vote_dir),
+    )
+    with pytest.raises(config.UserError, match=complaint):
+        batch_inference.run(settings)
+    assert not list((tmp_path / "bulk").glob("part-*"))
+    object_stores._file_system.cache_clear()
+
+
+def test_a_store_that_does_not_answer_is_told(small_vote_dir, tmp_path, store):
+    variables = store[0] | {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    words = ("s3://calls/2026", "--output", tmp_path / "bulk", "--engine", "ray")
+    done = answer(*words, networks=small_vote_dir, **variables)
+    assert done.returncode == 1 and "no answer from the store" in done.stderr
+    assert done.stderr.count("\n") == 1
