@@ -28,7 +28,7 @@ from recognition.answer_parts import AnswerFolder, hashed
 from recognition.answer_table import Row, Tally, error_row, path_cell
 from recognition.file_lists import Item
 from recognition.file_workers import FileWorkers, Source
-from recognition.ray_cluster import cluster, import_ray
+from recognition.ray_cluster import TOKENS, cluster, import_ray
 
 SMALLEST_PART, LARGEST_PART = 64, 1024
 """Rows of a part: few at first, so that few files keep all actors busy and progress shows; then
@@ -280,4 +280,6 @@ def _in_one_line(error: Exception) -> config.UserError:
     last = lines[-1] if lines else type(error).__name__
     if "ModuleNotFoundError" in last:
         last += "; every node needs this program at the same place, and its requirements"
+    if "never ran" in last:  # what Ray says where one side wants a token and the other has none
+        last += f" ({TOKENS})"
     return config.UserError(f"Ray gave up: {last}")

@@ -26,6 +26,7 @@ ENVIRONMENT = {
 }
 ENDED_SECONDS = "10"
 """s until the processes of a local cluster end by themselves after its end, if it was killed."""
+TOKENS = "if the cluster asks for a token, set RAY_AUTH_MODE=token, else RAY_AUTH_MODE=disabled"
 
 
 def import_ray() -> Any:
@@ -121,7 +122,7 @@ def _join(ray: Any, address: str, quiet: dict[str, Any]) -> None:
         with _stderr_held():
             ray.init(address=address, **quiet)
     except ConnectionError:
-        raise absent from None
+        raise config.UserError(f"{absent} ({TOKENS})") from None
     except Exception as error:  # Ray raises just that
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise config.UserError(f"Ray cluster at {address}: {said[0]}") from None

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
@@ -258,6 +259,14 @@ def test_an_unknown_kind_of_store_is_told():
 def test_no_cluster_at_an_address_is_told_before_ray_is_asked(address):
     with pytest.raises(config.UserError, match=f"no Ray cluster at {address}: start one"):
         ray_cluster._join(None, address, {})
+
+
+def test_no_cluster_on_this_machine_is_told():
+    def init(**_settings):  # what Ray raises; a real one may run here
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    with pytest.raises(config.UserError, match="no Ray cluster at auto: .*RAY_AUTH_MODE"):
+        ray_cluster._join(SimpleNamespace(init=init), "auto", {})
 
 
 def test_what_the_networks_were_is_part_of_the_settings(small_vote_dir, tmp_path):

@@ -1,11 +1,13 @@
 """Bulk recognition on Ray: the local engine's rows, none lost or doubled, whatever is killed."""
 
 import contextlib
+import http.server
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -207,9 +209,10 @@ def test_networks_that_cannot_be_loaded_are_told_in_one_line(clips, tmp_path, cl
 
 
 def test_no_cluster_at_the_address_is_told(small_vote_dir, clips, tmp_path):
-    words = (clips, "--output", tmp_path / "bulk", "--engine", "ray", "--ray-address", "auto")
-    done = answer(*words, networks=small_vote_dir, RAY_TMPDIR=str(tmp_path))
-    assert done.returncode == 1 and "no Ray cluster at auto" in done.stderr
+    address = "127.0.0.1:1"
+    words = (clips, "--output", tmp_path / "bulk", "--engine", "ray", "--ray-address", address)
+    done = answer(*words, networks=small_vote_dir)
+    assert done.returncode == 1 and f"no Ray cluster at {address}" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -262,10 +265,29 @@ def test_a_store_is_source_and_sink(small_vote_dir, clips, tmp_path, store):
     assert "going on: 14 of 14" in done.stderr and "14 files" in done.stdout
 
 
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """What a store answers to a request that nobody has signed."""
+
+    def do_HEAD(self) -> None:
+        signed = "Authorization" in self.headers
+        self.send_response(500 if signed else 403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_PUT = do_HEAD
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing."""
+
+
 def test_without_credentials_a_store_is_one_line(small_vote_dir, clips, store):
-    variables = store[0] | {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
-    words = (clips, "--output", "s3://calls/other", "--engine", "ray")
-    done = answer(*words, networks=small_vote_dir, **variables)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        variables = store[0] | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}
+        variables |= {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+        words = (clips, "--output", "s3://calls/other", "--engine", "ray")
+        done = answer(*words, networks=small_vote_dir, **variables)
+        server.shutdown()
     assert done.returncode == 1 and "access denied: give AWS_ACCESS_KEY_ID" in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -273,10 +295,11 @@ def test_without_credentials_a_store_is_one_line(small_vote_dir, clips, store):
 @pytest.mark.parametrize(
     ("word", "output", "complaint"),
     [
-        ("s3://nowhere/x", "", "s3://nowhere/x: no such file or folder"),
+        ("s3://calls/2026", "", "s3://calls/2026: access denied: give AWS_ACCESS_KEY_ID"),
+        ("s3://nowhere/x", "", "s3://nowhere/x: no such bucket"),
         ("", "s3://nowhere/x", "s3://nowhere/x: no such bucket"),
         ("s3://calls/nothing", "", "s3://calls/nothing: no such file"),
-        ("s3://nowhere/x.csv", "", "s3://nowhere/x.csv: no such file"),
+        ("s3://nowhere/x.csv", "", "s3://nowhere/x.csv: no such"),
     ],
 )
 def test_what_a_store_lacks_is_told(
@@ -284,6 +307,8 @@ def test_what_a_store_lacks_is_told(
 ):
     for name, value in store[0].items():
         monkeypatch.setenv(name, value)
+    if "denied" in complaint:  # from now on the server knows of no key
+        monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0.0)
     object_stores._file_system.cache_clear()
     manifest = Path(word) if word.endswith(".csv") else None
     settings = batch_inference.BatchSettings(
