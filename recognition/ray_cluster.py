@@ -24,8 +24,6 @@ ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_worker_niceness": "0",  # else by 15: on a busy machine it would wait for ever
 }
-ENDED_SECONDS = "10"
-"""s until the processes of a local cluster end by themselves after its end, if it was killed."""
 TOKENS = "if the cluster asks for a token, set RAY_AUTH_MODE=token, else RAY_AUTH_MODE=disabled"
 
 
@@ -89,7 +87,6 @@ def _stderr_held() -> Iterator[None]:
 
 def _start(ray: Any, place: str, cores: int, quiet: dict[str, Any]) -> None:
     """Start a cluster here; on a busy machine Ray may give up waiting for itself, so twice."""
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", ENDED_SECONDS)
     for attempt in range(STARTS):
         try:
             with _stderr_held():

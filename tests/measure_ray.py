@@ -6,9 +6,10 @@
 
 Ray runs in a cluster of its own, and with the last number of workers also in one of as many nodes
 (``ray.cluster_utils.Cluster``). Throughput is timed here, in the same way for both engines: from
-the moment that a tenth of the rows is on disk until nine tenths are. Memory is what the processes
-of a run hold for themselves alone (Linux only). Prints one line of JSON as soon as a step is done;
-the files are removed at the end.
+the moment that a tenth of the rows is on disk until nine tenths are. So is processor time, which
+tells more on a machine that does other things as well. Memory is what the processes of a run hold
+for themselves alone (Linux only). Prints one line of JSON as soon as a step is done; the files are
+removed at the end.
 """
 
 from __future__ import annotations
@@ -42,16 +43,18 @@ FROM, TO = 0.1, 0.9
 """Between these shares of all rows throughput is timed: neither start-up nor the last few."""
 
 
-def private_mb(roots: list[int]) -> float:
-    """Memory that processes and those that they started share with nobody, MB."""
-    total = 0.0
+def used(roots: list[int]) -> tuple[float, float]:
+    """What processes and those that they started use: MB that they share with nobody, and CPU s."""
+    memory, seconds = 0.0, 0.0
     for number in {child for root in roots for child in (root, *descendants(root))}:
         try:
             _, resident, shared, *_ = Path(f"/proc/{number}/statm").read_text().split()
+            facts = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        total += PAGE_MB * (int(resident) - int(shared))
-    return total
+        memory += PAGE_MB * (int(resident) - int(shared))
+        seconds += (int(facts[11]) + int(facts[12])) / os.sysconf("SC_CLK_TCK")
+    return memory, seconds
 
 
 class Rows:
@@ -93,12 +96,12 @@ class Measurement:
         command += ["--output", str(place), *words]
         command += ["--decision.models-dir", self.networks] * bool(self.networks)
         begun, rows = time.perf_counter(), Rows(place)
-        samples: list[tuple[float, int, float]] = []
+        samples: list[tuple[float, int, float, float]] = []
         with (self.folder / "told").open("w+") as told:
             running = subprocess.Popen(command, stdout=told, stderr=told, cwd=self.folder)
             while running.poll() is None:
-                memory = private_mb([running.pid] + [cluster] * bool(cluster))
-                samples.append((time.perf_counter() - begun, rows.look(), memory))
+                now = used([running.pid] + [cluster] * bool(cluster))
+                samples.append((time.perf_counter() - begun, rows.look(), *now))
                 time.sleep(0.2)
             told.seek(0)
             said = told.read().strip()
@@ -118,20 +121,22 @@ class Measurement:
         return len(one) == self.count and one.equals(other)
 
 
-def figures(samples: list[tuple[float, int, float]], count: int) -> dict[str, float]:
-    """Throughput and memory from samples (s, rows, MB) of a run."""
+def figures(samples: list[tuple[float, int, float, float]], count: int) -> dict[str, float]:
+    """Throughput and memory from samples (s, rows, MB, CPU s) of a run."""
     within = [sample for sample in samples if FROM * count <= sample[1] <= TO * count]
     seconds = within[-1][0] - within[0][0] if within else 0.0
     rows = within[-1][1] - within[0][1] if within else 0
+    cpu = within[-1][3] - within[0][3] if within else 0.0
 
     def largest(start: float, end: float) -> int:
         return round(
-            max((mb for _, n, mb in samples if start * count <= n <= end * count), default=0)
+            max((mb for _, n, mb, _ in samples if start * count <= n <= end * count), default=0)
         )
 
     return {
         "files_per_s": round(rows / seconds, 1) if seconds else 0.0,
-        "start_up_s": round(next((s for s, n, _ in samples if n), 0.0), 1),
+        "cpu_ms_per_file": round(1000 * cpu / rows, 2) if rows else 0.0,
+        "start_up_s": round(next((s for s, n, *_ in samples if n), 0.0), 1),
         "mb_at_a_third": largest(0.2, 0.45),
         "mb_at_the_end": largest(0.7, 1.0),
     }

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from waiting import PATIENCE, unmeasured, wait_until
 
+from recognition.ray_cluster import ENVIRONMENT
+
 CLUSTER = """
 import pathlib, sys
 from ray.cluster_utils import Cluster
@@ -38,7 +40,7 @@ def nodes(count: int, folder: Path) -> Iterator[tuple[str, int]]:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=unmeasured() | {"RAY_USAGE_STATS_ENABLED": "0"},
+            env=unmeasured() | ENVIRONMENT,
         ) as cluster,
     ):
 

@@ -131,13 +131,17 @@ def all_ended(numbers: dict[int, bytes]) -> bool:
     return not descendants(0).keys() & numbers.keys()
 
 
+def actors_of(numbers: dict[int, bytes]) -> dict[int, bytes]:
+    """Those of the processes that answer files."""
+    return {number: line for number, line in numbers.items() if line.startswith(b"ray::MapWorker")}
+
+
 @linux
 def test_a_killed_worker_loses_and_doubles_no_row(small_vote_dir, many, tmp_path):
     bulk, local = tmp_path / "bulk", tmp_path / "local.parquet"
     words = (many, "--output", bulk, "--engine", "ray", "--workers", "2")
     with started(words, small_vote_dir, bulk) as (running, others):
-        actors = [number for number, line in others.items() if line.startswith(b"ray::MapWorker")]
-        os.kill(actors[0], signal.SIGKILL)
+        os.kill(min(actors_of(others)), signal.SIGKILL)
         assert len(list(bulk.glob("part-*"))) < PARTS, "it was killed too late to tell anything"
         complaint = running.communicate(timeout=PATIENCE)[1]
         assert running.returncode == 0 and "Traceback" not in complaint, complaint
@@ -151,15 +155,21 @@ def test_a_stopped_run_goes_on_and_leaves_no_process(small_vote_dir, many, tmp_p
     bulk, count = tmp_path / "bulk", 0
     words = (many, "--output", bulk, "--engine", "ray", "--workers", "2")
     codes = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
-    for number, code in codes.items():
-        with started(words, small_vote_dir, bulk) as (running, others):
+    with contextlib.ExitStack() as stack:
+        begun: dict[int, bytes] = {}
+        for number, code in codes.items():
+            running, others = stack.enter_context(started(words, small_vote_dir, bulk))
+            begun |= others
             running.send_signal(number)
             complaint = running.communicate(timeout=PATIENCE)[1]
             assert running.returncode == code and "Traceback" not in complaint, complaint
-            wait_until(lambda: all_ended(others), "processes are left over")
-        assert not count or f"going on: {count} of {FILES} files" in complaint
-        before, count = count, len(pandas.read_parquet(bulk))
-        assert before < count < FILES
+            assert not count or f"going on: {count} of {FILES} files" in complaint
+            # what a killed one leaves may finish a part yet
+            wait_until(lambda: all_ended(actors_of(begun)), "actors are left over")
+            before, count = count, len(pandas.read_parquet(bulk))
+            assert before < count < FILES
+        # of a killed one, Ray's own processes wait a minute for it
+        wait_until(lambda: all_ended(begun), "processes are left over")
     done = answer(*words, networks=small_vote_dir)
     assert done.returncode == 0 and f"going on: {count} of {FILES} files" in done.stderr
     paths = table(bulk).path
