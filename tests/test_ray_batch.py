@@ -126,9 +126,9 @@ def started(words, networks, bulk: Path) -> Iterator[tuple[subprocess.Popen, dic
         running.stderr.close()
 
 
-def all_ended(numbers: dict[int, bytes]) -> bool:
-    """Whether none of these processes is left."""
-    return not descendants(0).keys() & numbers.keys()
+def wait_for_the_end(numbers: dict[int, bytes]) -> None:
+    """Wait until none of these processes is left."""
+    wait_until(lambda: not descendants(0).keys() & numbers.keys(), "processes are left over")
 
 
 def actors_of(numbers: dict[int, bytes]) -> dict[int, bytes]:
@@ -145,7 +145,7 @@ def test_a_killed_worker_loses_and_doubles_no_row(small_vote_dir, many, tmp_path
         assert len(list(bulk.glob("part-*"))) < PARTS, "it was killed too late to tell anything"
         complaint = running.communicate(timeout=PATIENCE)[1]
         assert running.returncode == 0 and "Traceback" not in complaint, complaint
-        wait_until(lambda: all_ended(others), "processes are left over")
+        wait_for_the_end(others)
     assert answer(many, "--output", local, networks=small_vote_dir).returncode == 0
     pandas.testing.assert_frame_equal(table(local), table(bulk))
 
@@ -165,11 +165,11 @@ def test_a_stopped_run_goes_on_and_leaves_no_process(small_vote_dir, many, tmp_p
             assert running.returncode == code and "Traceback" not in complaint, complaint
             assert not count or f"going on: {count} of {FILES} files" in complaint
             # what a killed one leaves may finish a part yet
-            wait_until(lambda: all_ended(actors_of(begun)), "actors are left over")
+            wait_for_the_end(actors_of(begun))
             before, count = count, len(pandas.read_parquet(bulk))
             assert before < count < FILES
         # of a killed one, Ray's own processes wait a minute for it
-        wait_until(lambda: all_ended(begun), "processes are left over")
+        wait_for_the_end(begun)
     done = answer(*words, networks=small_vote_dir)
     assert done.returncode == 0 and f"going on: {count} of {FILES} files" in done.stderr
     paths = table(bulk).path
