@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -99,10 +100,14 @@ class Measurement:
         samples: list[tuple[float, int, float, float]] = []
         with (self.folder / "told").open("w+") as told:
             running = subprocess.Popen(command, stdout=told, stderr=told, cwd=self.folder)
-            while running.poll() is None:
-                now = used([running.pid] + [cluster] * bool(cluster))
-                samples.append((time.perf_counter() - begun, rows.look(), *now))
-                time.sleep(0.2)
+            try:
+                while running.poll() is None:
+                    now = used([running.pid] + [cluster] * bool(cluster))
+                    samples.append((time.perf_counter() - begun, rows.look(), *now))
+                    time.sleep(0.2)
+            finally:  # cut short: it must not go on
+                running.terminate()
+                running.wait()
             told.seek(0)
             said = told.read().strip()
         if running.returncode:
@@ -180,6 +185,7 @@ def main() -> None:
     def tell(name: str, found: dict[str, float]) -> None:
         print(json.dumps({name: found}), flush=True)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the files go then, too
     with tempfile.TemporaryDirectory() as place:
         at = Measurement(Path(place), words.count, networks)
         measure(at, words.workers or [utils.available_cores()], words.only, tell)
