@@ -19,7 +19,7 @@ from recognition.digit_strings import StringRecognizer
 from recognition.recognizer import Recognizer
 from webapp import batch, history_figures, pages, shown, uploads
 from webapp.continuous import Listener
-from webapp.page_single import FEEDBACK
+from webapp.page_single import judgements
 from webapp.service import RecognitionService, confusion
 from webapp.settings import Choices, ChoiceStore, ServerSettings
 
@@ -80,7 +80,9 @@ def test_feedback_goes_to_the_history_and_a_digit_to_the_own_voice(service, tmp_
     assert service.history.rows()[0]["feedback"] == 7
     service.feed_back(answer, config.REJECT)
     assert service.history.rows()[0]["feedback"] == config.REJECT
-    assert ["right", *"0123456789", "no digit"] == FEEDBACK
+    assert judgements(config.Vocabulary()) == ["right", *"0123456789", "no digit"]
+    turns = config.Vocabulary(("left", "right"), ("left", "right"))
+    assert judgements(turns) == ["as answered", "left", "right", "none of the words"]
 
 
 def test_the_stream_gives_the_digits_that_files_give(service):

@@ -139,7 +139,7 @@ def test_a_whole_training_reads_its_features(plain, small_clips, tmp_path, monke
     assert len(list((plain.data.root / "cache/features").glob("*.npy"))) == 1
 
 
-def _half(clips, fraction, seed):
+def _half(clips, fraction, seed, reject):
     """One of the two speakers is kept aside."""
     from corpora.splits import KeptAside
 

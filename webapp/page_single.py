@@ -20,11 +20,16 @@ RECORDED_NAME = "audio.wav"
 RIGHT = "right"
 
 
+def judgements(vocabulary: config.Vocabulary) -> list[str]:
+    """What can be said of an answer: that it was right, or what was said in truth."""
+    right = RIGHT if RIGHT not in vocabulary.labels else "as answered"
+    return [right, *vocabulary.labels, vocabulary.none]
+
+
 def build(service: RecognitionService, figures: Figures, folder: Path) -> None:
     """Lay the page out and wire it; uploads lie below `folder`."""
     vocabulary = service.recognizer().vocabulary
-    right = RIGHT if RIGHT not in vocabulary.labels else "as answered"
-    choices = [right, *vocabulary.labels, vocabulary.none]
+    choices = judgements(vocabulary)
     answer: Any = gr.State(None)
     recorded: Any = gr.State(False)
     with gr.Row():
@@ -86,7 +91,7 @@ def build(service: RecognitionService, figures: Figures, folder: Path) -> None:
             return ""
         digit, none = found.result.digit, vocabulary.reject
         label = choices.index(word) - 1
-        if word == right:
+        if word == choices[0]:
             label = none if digit is None else digit
         return f'<p role="status">{shown.escaped(service.feed_back(found, label))}</p>'
 
