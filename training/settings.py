@@ -318,7 +318,7 @@ def load_split(train_settings: TrainSettings, left_out: Collection[str] = ()) ->
         aside = spared(extra, train_settings)
         validation.append(extra.subset(np.flatnonzero(aside)))
         training.append(extra.subset(np.flatnonzero(~aside)))
-        repeats.append(_repeats(training[-1], data, train_settings.vocabulary.reject))
+        repeats.append(_repeats(training[-1], data, train_settings.vocabulary))
     kept, chosen = concatenate(training), concatenate(validation)
     if not len(chosen):
         raise config.UserError(
@@ -386,9 +386,19 @@ def words_heard(clips: Clips, reject: int = config.REJECT) -> tuple[str, ...]:
     return tuple(sorted({str(name).split("_")[0].lower() for name in names}))
 
 
-def _repeats(clips: Clips, data: config.DataSettings, reject: int) -> np.ndarray:
-    """How often an epoch shows each clip of the corpora beside FSDD, int64 (n,)."""
-    balanced = (
-        splits.digit_repeats(clips, reject) if data.balance else np.ones(len(clips), np.int64)
-    )
-    return np.where(clips.corpus == "own", data.own_repeats, balanced)
+def _repeats(clips: Clips, data: config.DataSettings, vocabulary: config.Vocabulary) -> np.ndarray:
+    """How often an epoch shows each clip of the corpora beside FSDD, int64 (n,).
+
+    Beside synthetic speakers of another language or of other words, recorded labels are shown as
+    often as synthetic ones are, but each at most ``data.own_repeats`` times.
+    """
+    ones = np.ones(len(clips), np.int64)
+    repeats = splits.digit_repeats(clips, vocabulary.reject) if data.balance else ones
+    recorded = clips.corpus == "own"
+    times = data.own_repeats
+    if vocabulary != config.Vocabulary():
+        labels = clips.labels != vocabulary.reject
+        synthetic = labels & (clips.corpus == "synthetic")
+        recorded = labels & ~synthetic
+        times = int(np.clip(synthetic.sum() // max(recorded.sum(), 1), 1, times))
+    return np.where(recorded, times, repeats)
