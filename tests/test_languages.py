@@ -13,6 +13,7 @@ import config
 import languages
 from audio_io import Recording
 from corpora import folder, synthetic
+from corpora.clips import Clips
 from recognition.answer_table import answer_row, columns_of, write_table
 from recognition.checkpoint import load_checkpoint, save_checkpoint
 from recognition.paused_strings import PAUSES, string_recognizer
@@ -20,7 +21,7 @@ from recognition.predictor import Predictor
 from recognition.recognizer import Recognizer
 from synthesis import espeak, language_speakers, language_words
 from training.saving import check_vocabulary
-from training.settings import TrainSettings
+from training.settings import TrainSettings, _repeats
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 FRENCH = languages.vocabulary("fr")
@@ -354,6 +355,19 @@ def test_a_language_is_trained_on_its_synthetic_speakers(tmp_path):
     assert checkpoint.vocabulary == languages.vocabulary("az")
     assert checkpoint.arguments["n_classes"] == 11 and not checkpoint.knows_oh
     assert checkpoint.record["settings"]["language"] == "az"
+
+
+def test_recorded_labels_are_shown_as_often_as_synthetic_ones():
+    waveforms = [np.ones(800, np.float32)] * 14
+    labels = [*[1] * 9, FRENCH.reject, 1, 2, FRENCH.reject, 1]
+    corpus = np.array(["synthetic"] * 10 + ["ann"] * 4)
+    clips = Clips.from_waveforms(waveforms, labels, ["s"] * 14, ["n"] * 14, range(14), "x", 8000)
+    clips = dataclasses.replace(clips, corpus=corpus)
+    data = config.DataSettings(balance=False)
+    assert _repeats(clips, data, FRENCH).tolist() == [1] * 10 + [3, 3, 1, 3]
+    assert set(_repeats(clips, data, config.Vocabulary())) == {1}
+    alone = _repeats(clips.subset(np.arange(10, 14)), data, FRENCH)
+    assert alone.tolist() == [1] * 4
 
 
 def test_twelve_labels_are_trained_from_a_folder_of_nobodys_voice(tmp_path, capsys):

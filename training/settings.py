@@ -392,13 +392,12 @@ def _repeats(clips: Clips, data: config.DataSettings, vocabulary: config.Vocabul
     Beside synthetic speakers of another language or of other words, recorded labels are shown as
     often as synthetic ones are, but each at most ``data.own_repeats`` times.
     """
-    ones = np.ones(len(clips), np.int64)
-    repeats = splits.digit_repeats(clips, vocabulary.reject) if data.balance else ones
-    recorded = clips.corpus == "own"
-    times = data.own_repeats
-    if vocabulary != config.Vocabulary():
-        labels = clips.labels != vocabulary.reject
-        synthetic = labels & (clips.corpus == "synthetic")
-        recorded = labels & ~synthetic
-        times = int(np.clip(synthetic.sum() // max(recorded.sum(), 1), 1, times))
-    return np.where(recorded, times, repeats)
+    repeats = np.ones(len(clips), np.int64)
+    if data.balance:
+        repeats = splits.digit_repeats(clips, vocabulary.reject)
+    if vocabulary == config.Vocabulary():
+        return np.where(clips.corpus == "own", data.own_repeats, repeats)
+    labels, synthetic = clips.labels != vocabulary.reject, clips.corpus == "synthetic"
+    recorded = labels & ~synthetic
+    times = (labels & synthetic).sum() // max(recorded.sum(), 1)
+    return repeats * np.where(recorded, np.clip(times, 1, data.own_repeats), 1)
