@@ -264,7 +264,8 @@ def _counts(ray: Any, refs: list[Any], job: Job, actors: int) -> Iterator[tuple[
         compute=ActorPoolStrategy(size=min(actors, len(refs)), max_tasks_in_flight_per_actor=2),
         num_cpus=1,
     )
-    for part in parts.iter_batches(batch_size=None, batch_format="pyarrow"):
+    done: Iterable[Any] = parts.iter_batches(batch_size=None, batch_format="pyarrow")
+    for part in done:
         for row in part.to_pylist():
             yield row["files"], row["node"], row["process"]
 
