@@ -165,7 +165,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, *settings), daemon=True)
-        with _signals_held():
+        with _signals_held(), _one_thread():
             self.process.start()
         theirs.close()
         self.file_seconds = file_seconds
@@ -196,6 +196,22 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have a process that is started here compute matrices in one thread, unless told otherwise.
+
+    NumPy's library else takes a thread a core in each, which wait for each other by spinning.
+    """
+    name = "OMP_NUM_THREADS"
+    given = os.environ.get(name)
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(name, None)
 
 
 @contextlib.contextmanager
