@@ -90,17 +90,11 @@ def speech(settings: config.SyntheticSettings, seed: int) -> Iterator[SpokenText
     voices, texts = voices_of(settings.language), texts_of(settings)
     said = [text for label in texts for text in label]
     engine, others = espeak.Espeak(voices[0]), None
-    unsaid = [label[0] for label in texts if not engine.phonemes(label[0], voices[0])]
-    if unsaid:
-        raise config.UserError(
-            f"eSpeak NG has no words for {', '.join(unsaid)} in {settings.language!r}: train on "
-            "recordings (--data.corpora folder:PATH)"
-        )
+    refuse_unsaid(engine, voices[0], texts, settings.language)
     if settings.other_words:
         others = other_words(engine, voices[0], said, settings.near_words)
-    lines, joe = plan(settings, texts, others, seed), None
-    if settings.piper_clips:
-        joe = _joe(seed)
+    lines = plan(settings, texts, others, seed)
+    joe = _joe(seed) if settings.piper_clips else None
     share = settings.piper_clips / (settings.espeak_clips + settings.piper_clips) if joe else 0.0
     joes = [line for line in lines if int((line.speaker + 1) * share) > int(line.speaker * share)]
     taken = {line.speaker for line in joes}
@@ -111,6 +105,23 @@ def speech(settings: config.SyntheticSettings, seed: int) -> Iterator[SpokenText
         part = [line for line in joes if line.speaker % len(voices) == number]
         spoken = piper_speech(part, lambda: joe, pronunciations(part, voice), seed + number)
         yield from readings(spoken, np.random.default_rng([seed, 72, number]))
+
+
+def refuse_unsaid(
+    engine: espeak.Espeak, voice: str, texts: list[tuple[str, ...]], language: str
+) -> None:
+    """Refuse a language whose digits eSpeak NG has no words for.
+
+    Raises
+    ------
+    UserError : names them, and what can be done
+    """
+    unsaid = [label[0] for label in texts if not engine.phonemes(label[0], voice)]
+    if unsaid:
+        raise config.UserError(
+            f"eSpeak NG has no words for {', '.join(unsaid)} in {language!r}: train on recordings "
+            "(--data.corpora folder:PATH)"
+        )
 
 
 def readings(spoken: Iterable[SpokenText], rng: np.random.Generator) -> Iterator[SpokenText]:
