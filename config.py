@@ -116,6 +116,8 @@ class Vocabulary:
         twice = sorted({label for label in lowered if lowered.count(label) > 1})
         _check(not twice, f"labels: {', '.join(twice)} stands there twice: name each label once")
         _check(all(map(str.strip, self.labels)), "labels: one is empty")
+        odd = [label for label in self.labels if set(label) & set('/\\:*?"<>|') or label[0] == "."]
+        _check(not odd, f"labels: {odd} can't be part of a file's name, as a label must")
         _check(len(self.words) == len(self.labels), "labels: there must be a word for each")
 
     @property

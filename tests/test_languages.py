@@ -73,6 +73,7 @@ def test_other_languages_have_ten_digits_and_no_oh():
         (("yes",), "yes alone can't be told from anything: name two labels or more"),
         (("yes", "no", "Yes"), "yes stands there twice"),
         (("yes", " "), "one is empty"),
+        (("yes", "../no"), "can't be part of a file's name"),
     ],
 )
 def test_labels_that_no_network_can_learn_are_refused(labels, told):
