@@ -32,8 +32,8 @@ LANGUAGE_VIEWS = 2
 """Augmented views of each clip by default, where networks learn other words than English digits:
 synthetic speakers are cheaper than views."""
 LANGUAGE_MODELS = ("rnn",)
-"""The network of another language by default: synthetic speakers alone teach it, and one on log-mel
-takes far more of them for real ones."""
+"""The network of another language by default: what one on log-mel learns from synthetic speakers
+alone holds for people far less (docs/experiments.md, 17)."""
 LANGUAGE_CLIPS = 1800, 600, 2400
 """Digits by eSpeak NG and by Piper's joe, and other words, by default for such networks."""
 WORDS_FOLDER = "words"
@@ -59,8 +59,8 @@ class TrainSettings:
     strings: config.StringMaterialSettings = field(default_factory=config.StringMaterialSettings)
     training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
     language: str = "en"
-    """Language of the digits, by its code (fr, zh, pt-br): for others than English, eSpeak NG makes
-    the speakers, beside what data.corpora names; the networks go to saved_models/LANGUAGE."""
+    """Language of the digits, by its code (fr, zh, pt-br): for others than English, eSpeak NG and
+    joe make the speakers, beside what data.corpora names; the networks go to saved_models/LANGUAGE."""
     labels: tuple[str, ...] = ()
     """Words to tell apart in place of the ten digits; auto: every label of the folders and tables
     in data.corpora."""
