@@ -60,7 +60,7 @@ class TrainSettings:
     training: config.TrainingSettings = field(default_factory=config.TrainingSettings)
     language: str = "en"
     """Language of the digits, by its code (fr, zh, pt-br): for others than English, eSpeak NG and
-    joe make the speakers, beside what data.corpora names; the networks go to saved_models/LANGUAGE."""
+    joe make the speakers, beside what data.corpora names; networks go to saved_models/LANGUAGE."""
     labels: tuple[str, ...] = ()
     """Words to tell apart in place of the ten digits; auto: every label of the folders and tables
     in data.corpora."""
