@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import stat
 import sys
@@ -35,7 +34,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TextIO
+from typing import Annotated, Literal
 
 import tyro
 
@@ -43,6 +42,7 @@ import audio_io
 import config
 import utils
 from audio import decoding
+from recognition.answer_journal import AnswerJournal
 from recognition.answer_table import (
     COLUMNS,
     FORMATS,
@@ -50,7 +50,6 @@ from recognition.answer_table import (
     CsvDialect,
     Row,
     Tally,
-    columns_of,
     write_table,
 )
 from recognition.file_lists import find_files, manifest_paths, stamp
@@ -137,32 +136,29 @@ def run(settings: BatchSettings) -> int:
     if settings.strings:
         return answer_strings(files, settings)
     partial = settings.output.with_name(settings.output.name + ".partial.jsonl")
-    rows = read_partial(partial, fingerprint(settings), stamps_of(paths))
-    todo = [path for path in paths if str(path) not in rows]
-    if len(todo) < len(paths):
-        print(
-            f"going on: {len(paths) - len(todo)} of {len(paths)} files are answered already",
-            file=sys.stderr,
-        )
-    try:
-        speed = answer_files(todo, settings, partial, rows) if todo else 0.0
-    finally:
-        if not rows:  # nothing to go on from, for instance without networks
-            partial.unlink(missing_ok=True)
-    table = [rows[str(path)] for path in paths]
-    try:
-        columns = columns_of(table)
-        write_table(table, settings.output, settings.csv_dialect, columns)
-    except OSError as error:
-        raise config.UserError(
-            f"{settings.output}: {error.strerror or error}; the answers are kept in "
-            f"{partial.name}, and the same command writes the table from them"
-        ) from None
+    tally, speed = Tally(), 0.0
+    with AnswerJournal(partial, fingerprint(settings), stamps_of(paths)) as journal:
+        todo = [path for path in paths if str(path) not in journal]
+        if len(todo) < len(paths):
+            print(
+                f"going on: {len(paths) - len(todo)} of {len(paths)} files are answered already",
+                file=sys.stderr,
+            )
+        if todo:
+            speed = answer_files(todo, settings, journal)
+        try:
+            rows = tally.counted(journal.rows(map(str, paths)))
+            write_table(rows, settings.output, settings.csv_dialect, journal.columns)
+        except OSError as error:
+            raise config.UserError(
+                f"{settings.output}: {error.strerror or error}; the answers are kept in "
+                f"{partial.name}, and the same command writes the table from them"
+            ) from None
     partial.unlink(missing_ok=True)
     if files.remark():
         print(files.remark(), file=sys.stderr)
     rate = f"{speed:.0f} files/s after start-up" if speed else ""
-    code = summarise(Tally().add(table), rate, str(settings.output), settings.strings)
+    code = summarise(tally, rate, str(settings.output), settings.strings)
     return code or int(bool(files.unreadable))
 
 
@@ -245,46 +241,14 @@ def fingerprint(settings: BatchSettings) -> Row:
     }
 
 
-def read_partial(path: Path, wanted: Row, stamps: dict[str, list[int] | None]) -> dict[str, Row]:
-    """Rows by path that a stopped run left, if it ran with the same settings; else start over.
-
-    Rows of files that have changed since are left out. The file then exists, opens with the
-    settings, and ends with a whole line.
-    """
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-    rows: dict[str, Row] = {}
-    changed = 0
-    with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):  # cut by a crash
-        if lines and json.loads(lines[0]) == wanted:
-            for line in lines[1:]:
-                answered, row = json.loads(line)
-                now = stamps.get(row["path"])
-                if answered is not None and answered == now:
-                    rows[row["path"]] = row
-                changed += answered != now is not None
-        elif lines:
-            print(
-                f"{path.name} was made with other settings or networks: starting over",
-                file=sys.stderr,
-            )
-    if changed:
-        print(f"{changed} files have changed since: answered anew", file=sys.stderr)
-    kept = [[stamps[name], row] for name, row in rows.items()]
-    utils.write_text(path, "".join(json.dumps(item) + "\n" for item in [wanted, *kept]))
-    return rows
-
-
-def answer_files(
-    paths: list[Path], settings: BatchSettings, partial: Path, rows: dict[str, Row]
-) -> float:
-    """Answer files chunk by chunk; each chunk's rows go to `rows` and to the end of `partial`.
+def answer_files(paths: list[Path], settings: BatchSettings, journal: AnswerJournal) -> float:
+    """Answer files chunk by chunk; each chunk's rows go to the journal.
 
     Returns files per second, counted from the first chunk that was done: start-up is over by then.
     """
     from tqdm import tqdm
 
     arrivals: list[tuple[float, int]] = []
-    stamps = stamps_of(paths)  # before the files are read: a later change is then noticed
     sources = [source_of(path) for path in paths]
     chunks = [sources[i : i + CHUNK] for i in range(0, len(sources), CHUNK)]
     count = 1 if len(paths) <= ONE_PROCESS else settings.workers or utils.available_cores()
@@ -293,17 +257,15 @@ def answer_files(
     try:
         with (
             FileWorkers(count, settings.decision, cleaning, settings.file_seconds) as workers,
-            partial.open("a", encoding="utf-8") as journal,
             tqdm(total=len(paths), unit=" files", disable=not sys.stderr.isatty()) as bar,
         ):
             for done in workers.answer(chunks):
-                append(journal, [[stamps.get(row["path"]), row] for row in done])
-                rows.update((row["path"], row) for row in done)
+                journal.add(done)
                 bar.update(len(done))
                 arrivals.append((time.perf_counter(), len(done)))
     except (KeyboardInterrupt, SystemExit):
         print(
-            f"\n{len(rows)} files are answered; the same command goes on from there",
+            f"\n{len(journal)} files are answered; the same command goes on from there",
             file=sys.stderr,
         )
         raise
@@ -323,13 +285,6 @@ def source_of(path: Path) -> Source:
             with path.open("rb") as file:
                 return str(path), file.read(decoding.MAX_STREAM_BYTES)
     return str(path), path
-
-
-def append(journal: TextIO, items: list[list]) -> None:
-    """Add lines to the file of a run in progress and see that they are on disk."""
-    journal.writelines(json.dumps(item) + "\n" for item in items)
-    journal.flush()
-    os.fsync(journal.fileno())
 
 
 def summarise(tally: Tally, speed: str, output: str, strings: bool) -> int:

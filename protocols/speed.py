@@ -24,6 +24,7 @@ from protocols import contestants, timing
 from protocols.contestants import Contestant, SameClips
 from protocols.noise import in_noise
 from protocols.timing import Figures, Line
+from recognition.answer_journal import AnswerJournal
 from training.settings import TrainingData, TrainSettings, window
 
 VOICES = config.SyntheticSettings.only(espeak_clips=300)
@@ -238,7 +239,8 @@ def file_lines(bench: Bench) -> Iterator[Line]:
             (folder,), output, clean=clean, workers=workers, decision=decision
         )
         partial = output.with_suffix(".partial.jsonl")
-        return {"files a second": batch_inference.answer_files(paths, chosen, partial, {})}
+        with AnswerJournal(partial, {}, {}) as journal:
+            return {"files a second": batch_inference.answer_files(paths, chosen, journal)}
 
     for name, decision in bench.networks():
         for clean in (False, True):

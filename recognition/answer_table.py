@@ -8,9 +8,10 @@ and one with control characters or with bytes that are not UTF-8 as a file: addr
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -52,6 +53,8 @@ STRING_COLUMNS = {
 }
 """The same of whole strings; starts and ends are s, one a digit, with spaces between."""
 FORMATS = (".csv", ".jsonl", ".parquet")
+GROUP = 8192
+"""Rows of a Parquet file that are kept in memory and written together."""
 FORMULA = ("=", "+", "-", "@")
 """A cell that begins so is a formula for a spreadsheet."""
 
@@ -81,6 +84,12 @@ class Tally:
                 self.unreadable += 1
                 self.bad += [row][: BAD_SHOWN - len(self.bad)]
         return self
+
+    def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The same rows, counted as they go by."""
+        for row in rows:
+            self.add([row])
+            yield row
 
     def join(self, other: Tally) -> None:
         """Add what another one counted."""
@@ -159,19 +168,19 @@ def write_table(
     byte-order mark: dialect "excel" writes one. Where Excel's lists have semicolons (and decimal
     commas), "excel-semicolon" does as well.
     """
-    rows = [row | {"path": path_cell(row["path"])} for row in rows]
+    rows = (row | {"path": path_cell(row["path"])} for row in rows)
     with utils.atomic_path(path) as temporary:
         if path.suffix.lower() == ".parquet":
             write_parquet(rows, temporary, columns)
         elif path.suffix.lower() == ".jsonl":
-            lines = "".join(json.dumps(row) + "\n" for row in rows)
-            temporary.write_text(lines, encoding="utf-8", newline="\n")
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
         else:
             write_csv(rows, temporary, dialect, columns)
 
 
 def write_csv(
-    rows: list[Row], path: Path, dialect: CsvDialect, columns: Mapping[str, type] = COLUMNS
+    rows: Iterable[Row], path: Path, dialect: CsvDialect, columns: Mapping[str, type] = COLUMNS
 ) -> None:
     """Write rows as CSV; see :func:`write_table`."""
     plain, semicolon = dialect == "plain", dialect == "excel-semicolon"
@@ -189,11 +198,14 @@ def _with_comma(value: Any) -> Any:
     return str(value).replace(".", ",") if isinstance(value, float) else value
 
 
-def write_parquet(rows: list[Row], path: Path, columns: Mapping[str, type] = COLUMNS) -> None:
-    """Write rows as Parquet; whole numbers stay whole where some are missing."""
+def write_parquet(rows: Iterable[Row], path: Path, columns: Mapping[str, type] = COLUMNS) -> None:
+    """Write rows as Parquet, a group at a time; whole numbers stay whole where some are missing."""
     from pyarrow import parquet
 
-    parquet.write_table(arrow_table(rows, columns), path)
+    rows = iter(rows)
+    with parquet.ParquetWriter(path, arrow_table([], columns).schema) as writer:
+        while group := list(itertools.islice(rows, GROUP)):
+            writer.write_table(arrow_table(group, columns))
 
 
 def arrow_table(rows: list[Row], columns: Mapping[str, type] = COLUMNS) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas
+import pyarrow.parquet
 import pytest
 import soundfile
 import torch
@@ -27,7 +28,8 @@ import batch_inference
 import config
 from batch_inference import BatchSettings
 from models import registry
-from recognition import file_workers
+from recognition import answer_table, file_workers
+from recognition.answer_journal import AnswerJournal
 from recognition.answer_table import COLUMNS, path_cell, write_table
 from recognition.checkpoint import Checkpoint, save_checkpoint
 from recognition.recognizer import Recognizer
@@ -223,6 +225,19 @@ def test_the_three_formats_say_the_same(answered, tmp_path):
         assert row == {key: None if pandas.isna(value) else value for key, value in other.items()}
 
 
+def test_rows_beyond_what_is_kept_in_memory_are_written_in_their_order(
+    answered, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(answer_table, "GROUP", 3)
+    paths = [row["path"] for row in answered.rows]
+    with AnswerJournal(tmp_path / "journal", {}, dict.fromkeys(paths)) as journal:
+        journal.add(answered.rows[::-1])
+        write_table(journal.rows(paths), tmp_path / "out.parquet")
+    written = pyarrow.parquet.ParquetFile(tmp_path / "out.parquet")
+    assert written.num_row_groups == -(-len(paths) // 3) > 1
+    assert written.read()["path"].to_pylist() == paths
+
+
 @pytest.mark.parametrize(
     ("dialect", "marks"),
     [("excel", {"sep": ","}), ("excel-semicolon", {"sep": ";", "decimal": ","})],
@@ -359,9 +374,11 @@ def test_rows_made_with_other_settings_are_not_used(networks, clips, tmp_path, c
     fake = [[1, 2], dict.fromkeys(COLUMNS) | {"path": "a.wav", "digit": 99}]
     partial.write_text(json.dumps(other) + "\n" + json.dumps(fake) + "\n")
     wanted = batch_inference.fingerprint(settings)
-    assert batch_inference.read_partial(partial, wanted, {"a.wav": [1, 2]}) == {}
-    assert "starting over" in capsys.readouterr().err
-    assert partial.read_text() == json.dumps(wanted) + "\n"
+    with AnswerJournal(partial, wanted, {"a.wav": [1, 2]}) as journal:
+        assert len(journal) == 0 and "a.wav" not in journal
+        assert "starting over" in capsys.readouterr().err
+        assert partial.read_text() == json.dumps(wanted) + "\n"
+    assert not partial.exists()
 
 
 def test_a_table_that_cannot_be_written_keeps_the_answers(networks, clips, tmp_path):
