@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +26,8 @@ from models import registry
 from protocols import metrics, peers, timing
 from protocols.common import HELD_OUT_SEED, EvaluationSettings, load_unseen_speakers
 from protocols.comparison_scores import counts
+from recognition import onnx_export
 from recognition.checkpoint import Checkpoint, save_checkpoint
-from recognition.onnx_export import write_vote
 from recognition.onnx_predictor import OnnxPredictor, UnusableFile
 from recognition.prediction import VotingPredictor
 from recognition.predictor import Predictor
@@ -192,8 +193,17 @@ def onnx_file(decision: config.DecisionSettings, precision: str, made: Path) -> 
         if stored is not None and stored.metadata["precision"] == precision:
             return shipped
     if not made.is_file():
-        write_vote(made, dataclasses.replace(decision, runtime="torch"), precision)
+        predictor, model = exported_vote(dataclasses.replace(decision, runtime="torch"))
+        content = onnx_export.finished(model, predictor, precision, onnx_export.digests(decision))
+        made.write_bytes(content)
     return made
+
+
+@functools.lru_cache(maxsize=1)
+def exported_vote(decision: config.DecisionSettings) -> tuple[Predictor, Any]:
+    """Networks, and what files of every precision are made from: exporting takes long."""
+    predictor = Predictor(decision)
+    return predictor, onnx_export.exported(predictor)
 
 
 def dense_baseline(trained_in: Path | None, folder: Path) -> Contestant:

@@ -56,12 +56,11 @@ def make_onnx(
     """The networks and their vote as an ONNX model; inputs and outputs are :class:`VoteGraph`'s.
 
     Batch and number of samples are free. What is needed to use it is in its metadata.
+
+    Raises
+    ------
+    UserError : the exporter's packages are missing
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401  the exporter needs it
-    except ImportError:
-        raise config.UserError("ONNX: pip install onnx onnxscript") from None
     return finished(exported(predictor), predictor, precision, made_from or {})
 
 
@@ -79,7 +78,17 @@ def finished(model: Any, predictor: Predictor, precision: str, made_from: dict[s
 
 
 def exported(predictor: Predictor) -> Any:
-    """PyTorch's own export, as ONNX's ModelProto, float32."""
+    """PyTorch's own export, as ONNX's ModelProto, float32.
+
+    Raises
+    ------
+    UserError : its packages are missing
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise config.UserError("ONNX: pip install onnx onnxscript") from None
     batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples")
     clips = torch.zeros(2, predictor.audio.clip_samples)
     with quiet("torch.onnx"):  # what it lacks is not used here

@@ -57,6 +57,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(10, (cores or 1) + 3)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what waits for sound to be played: the rest is computed beside it."""
+    items.sort(key=lambda item: not hasattr(getattr(item, "module", None), "LiveScript"))
+
+
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that the first worker to ask for it makes and the others take."""
     base = factory.getbasetemp()

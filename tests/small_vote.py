@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from waiting import untraced
 
 import config
 import speech_encoder
@@ -84,7 +85,8 @@ def export_small_vote(folder: Path) -> None:
     with encoder_of(folder):
         settings = config.DecisionSettings(models_dir=folder)
         predictor, made_from = Predictor(settings), onnx_export.digests(settings)
-        model = onnx_export.exported(predictor)
+        with untraced():
+            model = onnx_export.exported(predictor)
         for precision, name in (("float32", "float32.onnx"), ("int8", config.ONNX_NAME)):
             content = onnx_export.finished(model, predictor, precision, made_from)
             (folder / name).write_bytes(content)

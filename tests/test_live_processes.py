@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from waiting import PATIENCE, unmeasured, wait_until
+from waiting import PATIENCE, SELDOM, unmeasured, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,7 +51,7 @@ def live(tmp_path) -> Iterator[subprocess.Popen]:
         env=unmeasured(),
     )
     assert ": 7 seven" in process.stdout.readline()
-    wait_until(lambda: figure_processes(process.pid), "no figure process")
+    wait_until(lambda: figure_processes(process.pid), "no figure process", SELDOM)
     yield process
     if process.poll() is None:
         process.kill()
@@ -67,7 +67,7 @@ def test_the_figure_process_ends_with_the_script(live, tmp_path, end, drawn):
         wait_until(lambda: list(tmp_path.glob("*.png")), "no figure")
     os.kill(live.pid, getattr(signal, end))
     assert live.wait(PATIENCE) == {"SIGTERM": 143, "SIGKILL": -signal.SIGKILL}[end]
-    wait_until(lambda: not is_alive(figures), "the figure process goes on")
+    wait_until(lambda: not is_alive(figures), "the figure process goes on", SELDOM)
     assert live.stderr.read() in ("", "not all plots could be drawn\n")
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     for path in tmp_path.glob("*.png"):

@@ -16,7 +16,7 @@ import pandas
 import pytest
 import soundfile
 from ray_nodes import descendants, nodes
-from waiting import PATIENCE, unmeasured, wait_until
+from waiting import PATIENCE, SELDOM, unmeasured, wait_until
 
 import batch_inference
 import config
@@ -128,7 +128,9 @@ def started(words, networks, bulk: Path) -> Iterator[tuple[subprocess.Popen, dic
 
 def wait_for_the_end(numbers: dict[int, bytes]) -> None:
     """Wait until none of these processes is left."""
-    wait_until(lambda: not descendants(0).keys() & numbers.keys(), "processes are left over")
+    wait_until(
+        lambda: not descendants(0).keys() & numbers.keys(), "processes are left over", SELDOM
+    )
 
 
 def actors_of(numbers: dict[int, bytes]) -> dict[int, bytes]:
