@@ -69,7 +69,7 @@ class Augmenter:
         vocabulary: config.Vocabulary | None = None,
     ) -> None:
         self.settings, self.sample_rate, self.device = settings, sample_rate, device
-        self.vocabulary = vocabulary or config.Vocabulary()
+        self.vocabulary = vocabulary or config.ENGLISH_DIGITS
         self.noises = [torch.from_numpy(noise) for noise in noises or []]
         self.random = torch.Generator()
         self.reseed(seed)

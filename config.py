@@ -162,6 +162,10 @@ class Vocabulary:
         return label if word == label else f"{label} {word}"
 
 
+ENGLISH_DIGITS = Vocabulary()
+"""What networks hear unless told otherwise."""
+
+
 def display_name(name: str) -> str:
     """How a network is called in answers, tables and figures: "rnn" is the BiLSTM."""
     return DISPLAY_NAMES.get(name, name)

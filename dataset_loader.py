@@ -53,7 +53,6 @@ __all__ = [
 
 FETCHED_MEGABYTES = 100
 """Up to this size a corpus is fetched without being asked for."""
-ENGLISH_DIGITS = config.Vocabulary()
 MAX_ROWS = 30
 """Speakers up to which a table has a row for each."""
 WITHOUT = {
@@ -93,7 +92,7 @@ def load_training_clips(
     UserError : an unknown corpus, one that can't be loaded, or nothing left
     """
     automatic, wanted = _named_corpora(data.corpora)
-    vocabulary = vocabulary or config.Vocabulary()
+    vocabulary = vocabulary or config.ENGLISH_DIGITS
     refuse_english(wanted, vocabulary)
     loaded, failures = {}, []
     for name in wanted:
@@ -125,7 +124,7 @@ def refuse_english(names: Sequence[str], vocabulary: config.Vocabulary) -> None:
     UserError : there are such; the text says what can be trained on
     """
     english = [name for name in names if name in registry.known() and name not in ANY_LABELS]
-    if english and vocabulary != config.Vocabulary():
+    if english and vocabulary != config.ENGLISH_DIGITS:
         raise config.UserError(
             f"data.corpora: {', '.join(english)} holds English digits: with --language and "
             f"--labels use {', '.join(ANY_LABELS)}, folders and tables"
@@ -343,7 +342,9 @@ def overview(facts: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def label_table(sets: Mapping[str, Clips], vocabulary: config.Vocabulary = ENGLISH_DIGITS) -> str:
+def label_table(
+    sets: Mapping[str, Clips], vocabulary: config.Vocabulary = config.ENGLISH_DIGITS
+) -> str:
     """Clips by label, and speakers, of each corpus in each of the named sets."""
     names = class_names(vocabulary)
     rows = []
@@ -369,7 +370,7 @@ def class_names(vocabulary: config.Vocabulary) -> list[str]:
 
 
 def report_labels(
-    training: Clips, validation: Clips, vocabulary: config.Vocabulary = ENGLISH_DIGITS
+    training: Clips, validation: Clips, vocabulary: config.Vocabulary = config.ENGLISH_DIGITS
 ) -> None:
     """Print what will be learned; loud where a digit is missing in training, or a class in both."""
     print(label_table({"training": training, "validation": validation}, vocabulary), flush=True)

@@ -106,7 +106,7 @@ def load_folder(
 
 def labels_of(vocabulary: config.Vocabulary | None) -> layouts.Labels:
     """The words that are labels in names and tables."""
-    if vocabulary is None or vocabulary == config.Vocabulary():
+    if vocabulary is None or vocabulary == config.ENGLISH_DIGITS:
         return layouts.DIGITS
     return layouts.Labels(vocabulary.by_name, vocabulary.reject)
 

@@ -37,7 +37,7 @@ class Request:
     audio: config.AudioSettings
     synthetic: config.SyntheticSettings = field(default_factory=config.SyntheticSettings)
     seed: int = 0
-    vocabulary: config.Vocabulary = field(default_factory=config.Vocabulary)
+    vocabulary: config.Vocabulary = config.ENGLISH_DIGITS
 
 
 @dataclass(frozen=True)

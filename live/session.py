@@ -158,7 +158,7 @@ class Session:
 
     def correct(self, line: str) -> None:
         """Take the right digit for the last result, as a digit or a word."""
-        vocabulary = self.last.vocabulary if self.last is not None else config.Vocabulary()
+        vocabulary = self.last.vocabulary if self.last is not None else config.ENGLISH_DIGITS
         digit = as_label(line, vocabulary)
         if digit is None:
             kind = "digit" if vocabulary.is_digits else f"label: use {', '.join(vocabulary.labels)}"

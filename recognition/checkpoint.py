@@ -40,7 +40,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     audio: config.AudioSettings
     features: config.FeaturesSettings
-    vocabulary: config.Vocabulary = field(default_factory=config.Vocabulary)
+    vocabulary: config.Vocabulary = config.ENGLISH_DIGITS
     temperature: float = 1.0
     reject_bias: float = 0.0
     threshold: float = 0.0
@@ -72,7 +72,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint) -> None:
         "audio": dataclasses.asdict(checkpoint.audio),
         "features": dataclasses.asdict(checkpoint.features),
     }
-    if vocabulary != config.Vocabulary():  # which are in no file of English digits
+    if vocabulary != config.ENGLISH_DIGITS:  # which are in no file of English digits
         content |= {"words": list(vocabulary.words), "language": vocabulary.language}
     utils.save_tensors(path, content)
 
@@ -180,7 +180,7 @@ def fits(value: object, hint: Any) -> bool:
 def check_values(checkpoint: Checkpoint) -> None:
     """Refuse labels, outputs, calibration and record that no training gives."""
     vocabulary, hears_strings = checkpoint.vocabulary, checkpoint.name in registry.SEQUENCE
-    if hears_strings and vocabulary != config.Vocabulary():
+    if hears_strings and vocabulary != config.ENGLISH_DIGITS:
         raise config.UserError("its labels are not the ten digits")
     if not isinstance(vocabulary.language, str):
         raise config.UserError(f"its language is {shown(vocabulary.language)}")

@@ -199,7 +199,7 @@ def onnx_metadata(predictor: Predictor, precision: str) -> dict[str, Any]:
         "licence": LICENCE,
         "records": predictor.records,
     }
-    if vocabulary != config.Vocabulary():
+    if vocabulary != config.ENGLISH_DIGITS:
         metadata |= {"words": vocabulary.words, "language": vocabulary.language}
     if any(item.features.kind == "encoder" for item in checkpoints.values()):
         metadata["encoder_licence"] = speech_encoder.LICENCE

@@ -13,7 +13,6 @@ import numpy as np
 
 import config
 
-ENGLISH_DIGITS = config.Vocabulary()
 LEAST_POSTERIOR = 1e-7
 """No network rules anything out more firmly, so that one alone can't veto an answer."""
 
@@ -45,7 +44,7 @@ class Prediction:
     reject_probability: float
     predictions: dict[str, ModelPrediction]
     latency_ms: float
-    vocabulary: config.Vocabulary = ENGLISH_DIGITS
+    vocabulary: config.Vocabulary = config.ENGLISH_DIGITS
 
     @property
     def label(self) -> str | None:
@@ -71,7 +70,7 @@ class VotingPredictor(ABC):
     vote_weights: Mapping[str, float]
     threshold: float
     oh: bool
-    vocabulary: config.Vocabulary = ENGLISH_DIGITS
+    vocabulary: config.Vocabulary = config.ENGLISH_DIGITS
 
     @property
     @abstractmethod
@@ -181,7 +180,9 @@ def model_prediction(posteriors: np.ndarray) -> ModelPrediction:
     return ModelPrediction(best, float(posteriors[best]), posteriors[:-1])
 
 
-def no_speech(names: list[str], vocabulary: config.Vocabulary = ENGLISH_DIGITS) -> Prediction:
+def no_speech(
+    names: list[str], vocabulary: config.Vocabulary = config.ENGLISH_DIGITS
+) -> Prediction:
     """The answer to a recording without speech: "no digit", and no guess which."""
     silent = np.zeros(vocabulary.reject, np.float32)
     return Prediction(

@@ -58,8 +58,15 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what waits for sound to be played: the rest is computed beside it."""
-    items.sort(key=lambda item: not hasattr(getattr(item, "module", None), "LiveScript"))
+    """Let the first two workers begin with what waits for sound to be played.
+
+    The others compute beside it; each worker is given a stretch of the list.
+    """
+    waiting = [item for item in items if hasattr(getattr(item, "module", None), "LiveScript")]
+    busy = [item for item in items if item not in waiting]
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ahead = max(0, len(items) // workers - len(waiting[::2]))
+    items[:] = [*waiting[::2], *busy[:ahead], *waiting[1::2], *busy[ahead:]]
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

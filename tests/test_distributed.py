@@ -176,7 +176,7 @@ def test_a_fault_of_the_program_shows_where_it_arose(process, monkeypatch):
 def alone_in_a_group():
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
-    dist.destroy_process_group()
+    distributed.leave_group()
 
 
 @pytest.mark.parametrize("shape", [(12, 5, 7, 3), (12, 5, 6), (12, 5)])
@@ -223,7 +223,7 @@ def half(rank: int, place: Path, network: nn.Module, batch: torch.Tensor) -> Non
     replica = distributed.replica(network, True)
     replica(batch[rank::2]).sin().mean().backward()
     torch.save([weight.grad for weight in network.parameters()], place / f"{rank}.pt")
-    dist.destroy_process_group()
+    distributed.leave_group()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
@@ -236,6 +236,7 @@ def test_halves_of_a_batch_give_the_gradients_of_the_whole(tmp_path):
         process.start()
     for process in processes:
         process.join(PATIENCE)
+    assert [process.exitcode for process in processes] == [0, 0]
     network.train()(batch).sin().mean().backward()
     whole = [weight.grad for weight in network.parameters()]
     for rank in (0, 1):

@@ -243,8 +243,8 @@ class TrainLoader:
         return torch.from_numpy(audio_io.to_float(windows)).to(self.device)
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Unaugmented validation clips: features and int64 (batch,) class indices of answers."""
-        for clips, labels in self._validation_clips():
+        """This process's unaugmented validation clips: features, and int64 (batch,) answers."""
+        for clips, labels in self._validation_clips(distributed.own_rows()):
             yield self.front_end(clips), self.answers(labels)
 
     def calibration(self) -> Iterator[tuple[list[Tensor], Tensor]]:
@@ -263,8 +263,9 @@ class TrainLoader:
             noisy, labels = augmenter.waveforms(clips, labels)
             yield self.front_end.tempo_augmented(noisy), self.answers(labels)
 
-    def _validation_clips(self) -> Iterator[tuple[Tensor, Tensor]]:
-        windows, labels = self.training_data.validation, self.training_data.validation_labels
+    def _validation_clips(self, rows: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
+        windows = self.training_data.validation[rows]
+        labels = self.training_data.validation_labels[rows]
         for first in range(0, len(windows), EVALUATION_BATCH):
             part = slice(first, first + EVALUATION_BATCH)
             yield (self._waveforms(windows[part]), torch.from_numpy(labels[part]).to(self.device))

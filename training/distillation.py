@@ -53,7 +53,7 @@ class Teacher:
             files = settings.network_files()
         except config.UserError as error:
             raise config.UserError(f"--teacher: {error}") from None
-        if self.predictor.vocabulary != config.Vocabulary():
+        if self.predictor.vocabulary != config.ENGLISH_DIGITS:
             raise config.UserError(f"--teacher: {path} tells other words than English digits")
         for name, item in self.predictor.checkpoints.items():
             if clip_form(item.audio) != clip_form(audio):

@@ -1,9 +1,9 @@
 """Training on several processes: torchrun --nproc-per-node 2 train.py.
 
-Every process learns from its own share of the clips, and all take the same steps: gradients are
-averaged (PyTorch's DistributedDataParallel over gloo, on CUDA over NCCL), and the first process
-alone validates, decides and writes files. A run that one process trains comes through here
-unchanged.
+Every process learns from its own share of the clips and validates on its own share, and all take
+the same steps: gradients are averaged (PyTorch's DistributedDataParallel over gloo, on CUDA over
+NCCL), and the first process alone calibrates and writes files. A run that one process trains comes
+through here unchanged.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process validates and writes the files."""
+    """Whether this process calibrates and writes the files."""
     return rank() == 0
 
 
@@ -262,9 +262,22 @@ def leave() -> None:
         return
     others = not is_first()
     total(0.0)  # all are here: none goes while another still waits for it
-    dist.destroy_process_group()
+    leave_group()
     if others:
         raise SystemExit(0)
+
+
+def leave_group() -> None:
+    """Be alone again.
+
+    The group itself is kept: to end it is to wait for gloo's threads, and one that still has a sum
+    in hand wants Python's lock, which would be held meanwhile.
+    """
+    _left.append(dist.group.WORLD)
+    dist.destroy_process_group()
+
+
+_left: list[Any] = []
 
 
 def gathered(item: Item) -> list[Item]:
@@ -348,6 +361,11 @@ def shard(order: np.ndarray, length: int) -> np.ndarray:
     return np.resize(order[np.isin(order, own)], length)
 
 
+def own_rows() -> slice:
+    """This process's share of any rows: every so many."""
+    return slice(rank(), None, count())
+
+
 def own_seed(seed: int) -> int:
     """A seed that no other process has."""
     return seed + SEEDS_APART * rank()
@@ -365,6 +383,16 @@ def replica(network: nn.Module, sync_batch_norm: bool) -> nn.Module:
     elif sync_batch_norm:
         share_statistics(network)
     return DistributedDataParallel(network, forward_sync_buffers=False)
+
+
+def share_buffers(network: nn.Module) -> None:
+    """Give the first process's running statistics to all: those are the ones that are saved."""
+    statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    if not joined() or not statistics:
+        return
+    vector = nn.utils.parameters_to_vector(statistics)
+    dist.broadcast(vector, 0)
+    nn.utils.vector_to_parameters(vector, statistics)
 
 
 def share_statistics(network: nn.Module) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import utils
 from corpora import storage
+from training import distributed
 from training.data import EVALUATION_BATCH, TrainLoader
 
 VERSION = 1
@@ -92,13 +93,14 @@ class FeatureLoader(TrainLoader):
         return features, self.targets(labels)
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Validation clips: features and int64 (batch,) class indices."""
-        features = self.features[len(self.training_data.training) :]
+        """This process's validation clips: features and int64 (batch,) class indices."""
+        own = distributed.own_rows()
+        features = self.features[len(self.training_data.training) :][own]
+        labels = self.training_data.validation_labels[own]
         for first in range(0, len(features), EVALUATION_BATCH):
             part = slice(first, first + EVALUATION_BATCH)
-            labels = torch.from_numpy(self.training_data.validation_labels[part])
-            labels = self.answers(labels.to(self.device))
-            yield torch.from_numpy(features[part].copy()).to(self.device), labels
+            answers = self.answers(torch.from_numpy(labels[part]).to(self.device))
+            yield torch.from_numpy(features[part].copy()).to(self.device), answers
 
 
 def _mapped(path: Path) -> np.ndarray | None:

@@ -114,7 +114,7 @@ class TrainSettings:
             names = self.models
         if self.hears_strings and len(names) > 1:
             raise config.UserError("digit_ctc hears whole strings: train it alone")
-        if self.hears_strings and self.vocabulary != config.Vocabulary():
+        if self.hears_strings and self.vocabulary != config.ENGLISH_DIGITS:
             raise config.UserError("digit_ctc hears strings of English digits: train it with those")
         for name in names:
             registry.model_arguments(name, self.model, self.front_end(name).kind)
@@ -136,7 +136,7 @@ class TrainSettings:
         if self.labels == AUTO_LABELS:
             labels = dataset_loader.labels_in(self.data)
             object.__setattr__(self, "labels", labels)
-        if self.vocabulary == config.Vocabulary():
+        if self.vocabulary == config.ENGLISH_DIGITS:
             return
         synthetic = dataclasses.replace(
             self.synthetic, language=self.language, words=self.labels, foreign_digits=0
@@ -173,7 +173,7 @@ class TrainSettings:
 
     def _become_student(self) -> None:
         """What --teacher changes of the defaults; the dataclass is frozen."""
-        if self.vocabulary != config.Vocabulary():
+        if self.vocabulary != config.ENGLISH_DIGITS:
             raise config.UserError("--teacher: a student learns English digits, and nothing else")
         if self.models == type(self).models:
             object.__setattr__(self, "models", STUDENT)
@@ -339,7 +339,7 @@ def spared(clips: Clips, train_settings: TrainSettings) -> np.ndarray:
     """
     vocabulary, seed = train_settings.vocabulary, train_settings.seed
     aside = dataset_loader.keep_aside(clips, HELD_OUT_FRACTION, seed, vocabulary.reject).either
-    if not aside.any() and vocabulary != config.Vocabulary():
+    if not aside.any() and vocabulary != config.ENGLISH_DIGITS:
         print("no speakers are told apart: a tenth of the clips validates", file=sys.stderr)
         everything = np.arange(len(clips))
         drawn = splits.stratified(clips, everything, HELD_OUT_FRACTION, np.random.default_rng(seed))
@@ -395,7 +395,7 @@ def _repeats(clips: Clips, data: config.DataSettings, vocabulary: config.Vocabul
     repeats = np.ones(len(clips), np.int64)
     if data.balance:
         repeats = splits.digit_repeats(clips, vocabulary.reject)
-    if vocabulary == config.Vocabulary():
+    if vocabulary == config.ENGLISH_DIGITS:
         return np.where(clips.corpus == "own", data.own_repeats, repeats)
     labels, synthetic = clips.labels != vocabulary.reject, clips.corpus == "synthetic"
     recorded = labels & ~synthetic

@@ -179,9 +179,8 @@ class Trainer:
         ----------
         validation : features and class indices, from :meth:`training.data.TrainLoader.validation`
         """
-        validation_loss, validation_accuracy = distributed.from_first(
-            lambda: self.validate(validation)
-        )
+        distributed.share_buffers(self.average.module)
+        validation_loss, validation_accuracy = self.validate(validation)
         loss_sum, correct, seen = distributed.total(self.loss_sum, self.correct, self.seen)
         self.epochs_without_improvement += 1
         error = self.error(validation_loss, validation_accuracy)
@@ -210,14 +209,15 @@ class Trainer:
 
     @torch.inference_mode()
     def validate(self, validation: Iterable[tuple[Tensor, Tensor]]) -> tuple[float, float]:
-        """Loss and accuracy of the averaged weights."""
+        """Loss and accuracy of the averaged weights, over the clips of all processes."""
         network, loss, correct, total = self.average.module.eval(), 0.0, 0, 0
         for features, labels in validation:
             logits = self.loader.answer_logits(network(features).float())
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
             correct += int((logits.argmax(1) == labels).sum())
             total += len(labels)
-        return loss / total, correct / total
+        loss_sum, right, clips = distributed.total(loss, correct, total)
+        return loss_sum / clips, right / clips
 
     @torch.inference_mode()
     def best_logits(self, tempo_augmented: list[Tensor]) -> Tensor:
