@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 GROUPS = [
     group
     for group in vars(config).values()
-    if dataclasses.is_dataclass(group) and group.__name__.endswith("Settings")
+    if isinstance(group, type) and group.__name__.endswith("Settings")
 ]
 
 
