@@ -41,6 +41,9 @@ ENDED = "another process of the run has ended; the same command with --resume go
 """What is told where none told why."""
 SEEDS_APART = 1_000_000_007
 """Between the seeds of two processes, which augment different clips."""
+_groups_left: list[Any] = []
+"""They are kept: to end one is to wait for gloo's threads, and one that still has a sum in hand
+wants Python's lock, which would be held meanwhile."""
 
 Given = TypeVar("Given")
 Item = TypeVar("Item")
@@ -268,16 +271,9 @@ def leave() -> None:
 
 
 def leave_group() -> None:
-    """Be alone again.
-
-    The group itself is kept: to end it is to wait for gloo's threads, and one that still has a sum
-    in hand wants Python's lock, which would be held meanwhile.
-    """
-    _left.append(dist.group.WORLD)
+    """Be alone again."""
+    _groups_left.append(dist.group.WORLD)
     dist.destroy_process_group()
-
-
-_left: list[Any] = []
 
 
 def gathered(item: Item) -> list[Item]:
